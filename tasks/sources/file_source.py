@@ -158,7 +158,7 @@ def _assemble(table: FileTable, spec: SourceSpec) -> SourceBars:
     table = _rows_of_symbol(table, spec)
     columns, place = table.columns, table.place
     times = _times(table, spec)
-    numbers, style = read_numbers(table, spec.decimal)
+    numbers, style = read_numbers(table, spec.decimal, spec.symbol)
     opened_at = _opened_at(times.moments, spec, place.source)
     opened_at, numbers, lines, order = _oldest_first(opened_at, numbers, place.numbers)
     listed, unlisted = _listed(numbers, place.source)

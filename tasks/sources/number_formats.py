@@ -1,8 +1,8 @@
 """How numbers in text files are written: decimal mark, thousands separators, currency signs, suffixes such as K and M.
 
-All number columns of a file are written alike. A comma or a point that could mark decimals or thousands is an error
-unless another cell or the spec settles it. Empty cells become NaN; a cell that is no number is an error that names its
-line.
+All number columns of a file are written alike, in the currency of the series. A comma or a point that could mark
+decimals or thousands is an error unless another cell or the spec settles it. Empty cells become NaN; a cell that is no
+number is an error that names its line.
 """
 
 import numpy as np
@@ -10,25 +10,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64
 
-from model.errors import AmbiguousFile, UnreadableFile
+from model.errors import AmbiguousFile, SpecError, UnreadableFile
 from tasks.sources.file_tables import PLAIN_NUMBER, FileTable
+from tasks.sources.symbol_names import COINS, CURRENCIES, DOLLARS, base_and_quote
 from tasks.sources.text_layout import EMPTY_CELLS, decimal_proof
 
 DECIMAL_MARKS = {".": "point", ",": "comma"}
+CURRENCY_SIGNS = {
+    "$": DOLLARS | {"aud", "cad", "nzd", "sgd", "hkd", "mxn", "ars", "brl"},
+    "€": frozenset({"eur"}),
+    "£": frozenset({"gbp"}),
+}
+SIGNS = "".join(CURRENCY_SIGNS)
+BLANK_CHARACTERS = "\u00a0\u202f\u2009 "
+BLANKS = rf"[\s{BLANK_CHARACTERS}]*"
+SEPARATORS = f"[{BLANK_CHARACTERS}']"
+GROUPED = rf"^[-+]?\d{{1,3}}(?:(?:[{BLANK_CHARACTERS}]\d{{3}})+|(?:'\d{{3}})+)(?:[.,]\d*)?[KkMmBb%]?$"
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9}
 
 
-def read_numbers(table: FileTable, decimal: str) -> tuple[list[Float64[np.ndarray, " bar"]], str]:
+def read_numbers(table: FileTable, decimal: str, symbol: str) -> tuple[list[Float64[np.ndarray, " bar"]], str]:
     """Convert prices and volume to float64, NaN where a cell is empty; return them with a description of their format.
 
     Args:
         table: columns of a file.
         decimal: decimal mark; empty to infer it.
+        symbol: of the series; its quote is the currency of the numbers.
 
     Raises:
+        SpecError: a number has the sign of another currency.
         UnreadableFile: a cell is no number.
         AmbiguousFile: the decimal mark is ambiguous.
     """
+    _refuse_other_currency(table, symbol)
     places = (*table.columns.prices, table.columns.volume)
     texts = {at: _bare_numbers(field) for at, field in table.fields.items() if at in places and _is_text(field)}
     mark = decimal or _decimal_mark(texts, table)
@@ -55,9 +69,43 @@ def _is_text(field: pa.ChunkedArray) -> bool:
 
 
 def _bare_numbers(field: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Remove blanks, currency signs and apostrophes from numbers; markers of an empty cell become null."""
-    bare = pc.replace_substring_regex(pc.cast(field, pa.string()), "[\\s\u00a0\u202f'$€£]", "")
+    """Remove currency signs and blanks at the ends of numbers, and blanks and apostrophes that group thousands.
+
+    Others stay, so that the cell is no number: 1000'00 may be 1000.00. Markers of an empty cell become null.
+    """
+    bare = pc.replace_substring_regex(
+        pc.cast(field, pa.string()),
+        rf"^{BLANKS}([-+]?){BLANKS}[{SIGNS}]?{BLANKS}|{BLANKS}([KkMmBb%]?){BLANKS}[{SIGNS}]?{BLANKS}$",
+        r"\1\2",
+    )
+    grouped = pc.match_substring_regex(bare, GROUPED)
+    if pc.any(grouped).as_py():
+        bare = pc.if_else(grouped, pc.replace_substring_regex(bare, SEPARATORS, ""), bare)
     return pc.if_else(pc.is_in(bare, pa.array(EMPTY_CELLS)), pa.scalar(None, pa.string()), bare)
+
+
+def _refuse_other_currency(table: FileTable, symbol: str) -> None:
+    """Raise SpecError at the first number with the sign of another currency than the symbol's quote."""
+    _, quote = base_and_quote(symbol)
+    foreign = [
+        sign
+        for sign, currencies in CURRENCY_SIGNS.items()
+        if quote in CURRENCIES.union(COINS) and quote not in currencies
+    ]
+    for at in (*table.columns.prices, table.columns.volume):
+        if at < 0 or not foreign or not _is_text(table.fields[at]):
+            continue
+        row = int(
+            pc.index(
+                pc.fill_null(pc.match_substring_regex(table.fields[at], f"[{''.join(foreign)}]"), fill_value=False),
+                pa.scalar(value=True),
+            ).as_py()
+        )
+        if row >= 0:
+            raise SpecError(
+                f"{table.place.of(row)}: expected numbers of {symbol}, found {table.fields[at][row].as_py()!r} in "
+                f"column {table.names[at] or at + 1!r}, in another currency; set --source.symbol to the series of the file"
+            )
 
 
 def _decimal_mark(texts: dict[int, pa.ChunkedArray], table: FileTable) -> str:

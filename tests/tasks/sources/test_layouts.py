@@ -185,6 +185,24 @@ def test_thousands_commas_and_empty_volumes(write: Write) -> None:
     assert bars.layout["order"] == "newest first"
 
 
+@pytest.mark.parametrize(
+    ("cell", "price", "symbol"),
+    [
+        *(("$1,234.50", 1234.5, "BTC-USD"), ("1 234.50", 1234.5, "BTC-USD"), ("1'234'567.5", 1234567.5, "BTC-USD")),
+        *(("- 1 234.5", -1234.5, "BTC-USD"), ("$ 1234.5", 1234.5, "BTC-USDT"), ("1\u00a0234.5 $", 1234.5, "BTC-USD")),
+        *(
+            ("1\u202f234\u202f567.5", 1234567.5, "BTC-USD"),
+            ("-$1234.5", -1234.5, "BTC-USD"),
+            ("$-1234.5", -1234.5, "BTC"),
+        ),
+        *(("1234.50 €", 1234.5, "BTC-EUR"), ("£1 234.5", 1234.5, "BTC-GBP"), ("$1234.5", 1234.5, "BTC-AUD")),
+    ],
+)
+def test_signs_of_the_currency_and_separators_of_thousands(cell: str, price: float, symbol: str, write: Write) -> None:
+    lines = [f'{day},1,1,"{cell}",1.5,7' for day in DAYS]
+    assert set(fetch(write(text(HEADED, lines), symbol=symbol)).frame["low"]) == {price}
+
+
 def test_a_thousands_separator_far_down_the_file_is_found(write: Write) -> None:
     days = pd.date_range("2000-01-01", periods=5000).strftime("%Y-%m-%d")
     lines = [f"{day},1.5,1.5,1.5,1.5,7" for day in days[:-1]] + [f'{days[-1]},1.5,"1,001.50",1.5,1.5,7']

@@ -262,6 +262,39 @@ def test_digits_that_are_not_grouped_as_thousands(cell: str, refuse: Refuse) -> 
     assert f"line 3: expected a number in column 'open', found {cell!r}" in refuse(content, UnreadableFile)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "1000'00",
+        "1000 00",
+        "1000$00",
+        "1000'16",
+        "10'00",
+        "1 00 000",
+        "1'000 000",
+        "1  000",
+        "12'345'67",
+        "1€000",
+        "1 000'5",
+    ],
+)
+def test_signs_blanks_and_apostrophes_that_group_no_thousands(cell: str, refuse: Refuse) -> None:
+    content = HEADER + LINES[0] + f"2017-09-14,{cell},1,1,1,1\n"
+    symbol = "BTC-EUR" if "€" in cell else "BTC-USD"
+    message = refuse(content, UnreadableFile, symbol=symbol)
+    assert f"line 3: expected a number in column 'open', found {cell!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("cell", "symbol"),
+    [("€1000.5", "BTC-USD"), ("£1000", "BTC-USD"), ("1000.00 €", "BTC-USD"), ("$10.5", "BTC-EUR"), ("$9", "ETH-BTC")],
+)
+def test_the_sign_of_another_currency(cell: str, symbol: str, refuse: Refuse) -> None:
+    content = HEADER + LINES[0] + f"2017-09-14,1,1,1,{cell},1\n"
+    message = refuse(content, SpecError, symbol=symbol)
+    assert f"line 3: expected numbers of {symbol}, found {cell!r} in column 'close', in another currency" in message
+
+
 def test_a_zone_that_contradicts_an_offset_in_any_format(refuse: Refuse) -> None:
     days = [f"2017/09/{day} 00:00:00+0000" for day in (13, 14, 15, 16)]
     assert "its times have their own zone (UTC)" in refuse(dated(days), SpecError, timezone="Asia/Seoul")
