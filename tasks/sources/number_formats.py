@@ -104,7 +104,8 @@ def _refuse_other_currency(table: FileTable, symbol: str) -> None:
         if row >= 0:
             raise SpecError(
                 f"{table.place.of(row)}: expected numbers of {symbol}, found {table.fields[at][row].as_py()!r} in "
-                f"column {table.names[at] or at + 1!r}, in another currency; set --source.symbol to the series of the file"
+                f"column {table.names[at] or at + 1!r}, in another currency; set --source.symbol to the series "
+                "of the file"
             )
 
 

@@ -81,6 +81,8 @@ def infer_text_layout(lines: Sequence[str], source: str) -> TextLayout:
     if first is None:
         _refuse_without_bars(rows, source)
     first_line, _ = rows[first]
+    for line, _ in rows[:first]:
+        _refuse_bar_above(lines[line - 1], line, first_line, source)
     header_line, names = 0, ("",) * width
     if first > 0:
         line, fields = rows[first - 1]
@@ -127,6 +129,20 @@ def _looks_like_bar(fields: Sequence[str]) -> bool:
     recognised = sum(_is_number(value) or STARTS_LIKE_TIME.match(value) is not None for value in values)
     empty = sum(value in EMPTY_CELLS for value in values)
     return recognised >= min(2, len(values)) or (recognised >= 1 and recognised + empty == len(values))
+
+
+def _refuse_bar_above(text: str, line: int, first_line: int, source: str) -> None:
+    """Raise if a line above the first bar is a bar too, of another delimiter or width."""
+    for delimiter in DELIMITERS:
+        fields = [field.strip() for field in next(csv.reader([text], delimiter=delimiter), [])]
+        numbers = sum(map(_is_number, fields))
+        times = sum(STARTS_LIKE_TIME.match(field) is not None and not _is_number(field) for field in fields)
+        if numbers >= len(PRICES) and numbers + times > len(PRICES):
+            raise UnreadableFile(
+                f"{source} line {line}: expected a banner or column names above the bars, which begin on line "
+                f"{first_line}, found a bar ({text.strip()[:80]!r}) with another delimiter or number of fields; write "
+                "all lines alike"
+            )
 
 
 def _refuse_without_bars(rows: list[tuple[int, list[str]]], source: str) -> NoReturn:

@@ -36,6 +36,7 @@ CLOCK_FORMATS = (
     *("T%H:%M", "T%H:%M:%S", " %H:%M:%S%z", "T%H:%M:%S%z"),
 )
 SECONDS_9999 = 253_402_300_800  # unix time of the year 10000
+SWAPPED_DAYS = 20  # a date with day and month swapped lies further from its neighbours
 SAMPLE_ROWS = 100  # enough to drop most formats before the whole column is read
 
 
@@ -303,7 +304,39 @@ def _formatted_times(column: pa.ChunkedArray, written: str, place: Place) -> Sha
     if at is None:
         raise SpecError(f"--source.timestamp-format {written!r}: expected a strptime format such as '%d/%m/%Y'")
     _refuse_first(np.isnat(at), column, written, place)
+    _refuse_swapped_days(at, column.to_pandas(), written, place, given=True)
     return at
+
+
+def _refuse_swapped_days(
+    at: Shaped[np.ndarray, " row"], texts: pd.Series, written: str, place: Place, *, given: bool
+) -> None:
+    """Raise if the dates jump out of order where day and month can be swapped, as they are after a table program.
+
+    A program that expects months first reads 04/09/2017 as a date and writes it the other way round, and leaves
+    13/09/2017. Dates in a given format are refused only if they would be in order with day and month swapped.
+    """
+    swapped = re.sub("^%([dm])([-/.])%([dm])", r"%\3\2%\1", written)
+    steps = np.diff(at).astype("timedelta64[D]").astype(np.int64) * (-1 if newest_first(at) else 1)
+    jumps = np.flatnonzero(steps < -SWAPPED_DAYS)
+    if swapped == written or not len(jumps):
+        return
+    other = _by_format(texts, swapped)
+    if other is None:
+        return
+    doubtful = ~np.isnat(other) & (other != at)
+    jumps = jumps[doubtful[jumps] | doubtful[jumps + 1]]
+    repaired = np.diff(np.where(doubtful, other, at)).astype(np.int64)
+    if not len(jumps) or (given and (repaired < 0).any() and (repaired > 0).any()):
+        return
+    row = int(jumps[0]) + 1
+    lines = ", ".join(str(place.numbers[jump + 1]) for jump in jumps[:5]) + (", ..." if len(jumps) > 5 else "")  # noqa: PLR2004 - listed
+    raise UnreadableFile(
+        f"{place.of(row)}: expected dates in order, found {texts.iloc[row]!r} ({_day(at[row])}) after "
+        f"{texts.iloc[row - 1]!r} ({_day(at[row - 1])}); {len(jumps)} such, {place.word} {lines}: day and month may be "
+        "swapped in a part of the lines. Correct the dates"
+        + ("" if given else f"; if they are right, confirm them with --source.timestamp-format '{written}'")
+    )
 
 
 def _refuse_first(bad: Shaped[np.ndarray, " row"], column: pa.ChunkedArray, written: str, place: Place) -> None:
@@ -357,6 +390,7 @@ def _inferred_times(column: pa.ChunkedArray, place: Place) -> tuple[Shaped[np.nd
                 f"{_day(different[row])} ({other}), and no line settles it; choose with "
                 f"--source.timestamp-format '{first}' or '{other}'"
             )
+    _refuse_swapped_days(at, texts, first, place, given=False)
     return at, first
 
 

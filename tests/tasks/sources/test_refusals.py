@@ -113,6 +113,18 @@ def test_a_header_in_the_middle(refuse: Refuse) -> None:
     assert "line 6: expected a time" in refuse(PLAIN + HEADER + LINES[0], UnreadableFile)
 
 
+def test_a_delimiter_that_changes_in_the_file(refuse: Refuse) -> None:
+    """Before, the bars above the change were taken for a banner and left out."""
+    message = refuse(PLAIN + "".join(LINES + LINES).replace(",", ";"), UnreadableFile)
+    assert "line 2: expected a banner or column names above the bars, which begin on line 6, found a bar" in message
+    assert "'2017-09-13,10.5,12.5,9.5,11.5,100'" in message
+
+
+def test_a_width_that_changes_in_the_file(refuse: Refuse) -> None:
+    message = refuse("".join(LINES) + "".join(line.strip() + ",7\n" for line in LINES + LINES), UnreadableFile)
+    assert "line 1: expected a banner or column names above the bars, which begin on line 5, found a bar" in message
+
+
 def test_a_line_cut_off(refuse: Refuse) -> None:
     message = refuse(PLAIN + "\n2017-09-17,10.5,12", UnreadableFile)
     assert "bars.csv line 7: expected 6 fields as on line 2, found 3 ('2017-09-17,10.5,12')" in message
@@ -161,6 +173,48 @@ def test_a_date_that_could_be_day_first_or_month_first(style: str, refuse: Refus
     assert "2017-03-04" in message
     assert "2017-04-03" in message
     assert "choose with --source.timestamp-format" in message
+
+
+@pytest.mark.parametrize(("one", "other"), [("%d/%m/%Y", "%m/%d/%Y"), ("%m-%d-%Y", "%d-%m-%Y")])
+@pytest.mark.parametrize(
+    ("step", "line", "found"), [(1, 14, "(2017-01-13) after"), (-1, 21, "(2017-12-03) after")], ids=["oldest", "newest"]
+)
+def test_days_and_months_that_are_swapped_in_a_part_of_the_lines(
+    one: str, other: str, step: int, line: int, found: str, refuse: Refuse
+) -> None:
+    """A table program that expects another order of dates swaps the days up to 12 and leaves the others."""
+    days = pd.date_range("2017-01-01", "2017-03-31")[::step]
+    content = dated([day.strftime(one if day.day <= 12 else other) for day in days])
+    message = refuse(content, UnreadableFile)
+    assert message.startswith(f"bars.csv line {line}: expected dates in order, found ")
+    assert found in message
+    assert "day and month may be swapped in a part of the lines. Correct the dates" in message
+    assert message.endswith(f"if they are right, confirm them with --source.timestamp-format '{other}'")
+    given = refuse(content, UnreadableFile, timestamp_format=other)
+    assert f"bars.csv line {line}: expected dates in order" in given
+    assert given.endswith("Correct the dates")
+
+
+def test_unsorted_dates_can_be_confirmed(tmp_path: Path) -> None:
+    days = [*pd.date_range("2017-03-01", periods=40), *pd.date_range("2017-01-01", periods=40)]
+    path = tmp_path / "bars.csv"
+    for style in ("%d/%m/%Y", "%b %d %Y", "%Y/%m/%d"):
+        path.write_text(dated([day.strftime(style) for day in days]))
+        spec = SourceSpec(kind="csv", path=str(path))
+        if style == "%d/%m/%Y":
+            with pytest.raises(UnreadableFile, match=r"confirm them with --source\.timestamp-format '%d/%m/%Y'"):
+                open_source(spec).fetch()
+            spec = spec.model_copy(update={"timestamp_format": style})
+        assert open_source(spec).fetch().frame["timestamp"].dt.tz_localize(None).tolist() == sorted(days)
+
+
+def test_dates_that_are_out_of_order_by_days_are_read(tmp_path: Path) -> None:
+    """Swapped days and months lie a month apart."""
+    path = tmp_path / "bars.csv"
+    days = [f"{day:02}/09/2017" for day in (1, 2, 3, 7, 8, 9, 4, 5, 6, 13)]
+    path.write_text(dated(days))
+    times = open_source(SourceSpec(kind="csv", path=str(path))).fetch().frame["timestamp"]
+    assert times.dt.day.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 13]
 
 
 def test_digits_that_are_a_date_and_a_unix_time(refuse: Refuse) -> None:
