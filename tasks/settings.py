@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MLFLOW_ADDRESS = "MLFLOW_TRACKING_URI"  # MLflow's own variable
 PREFECT_ADDRESS, PREFECT_CREDENTIALS = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"  # Prefect's own
+LEAST_COLUMNS = 20  # own choice: with fewer, Rich prints a few letters on each line, and with 0 nothing
 LOCAL_NAMES = ("127.0.0.1", "localhost")  # of the servers that `up` starts
 
 
@@ -300,3 +301,10 @@ def set_environment(values: Mapping[str, str], *, replace: bool = False) -> None
     for name, value in values.items():
         if replace or name not in os.environ:
             os.environ[name] = value
+
+
+def drop_unusable_width() -> None:
+    """Unset COLUMNS if it is no width to print at; the width is then the terminal's own, or 80."""
+    columns = os.environ.get("COLUMNS", "")
+    if not columns.isascii() or not columns.isdigit() or int(columns[:9]) < LEAST_COLUMNS:
+        os.environ.pop("COLUMNS", None)

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from inspect import signature
-from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from pydantic import ValidationError
@@ -23,11 +22,11 @@ from flows.cli.old_spellings import replace_old_spellings
 from flows.cli.prediction_commands import audit, explain, monitor, predict, predictions, status
 from flows.cli.repair_commands import backup, doctor, housekeeping, restore
 from flows.cli.service_commands import automations, deployments, serve, up
-from flows.cli.terminal_session import open_output
+from flows.cli.terminal_session import open_standard_streams, output_problem
 from flows.cli.training_commands import replay, retrain, retrain_panel, tune
 from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
-from tasks.settings import Settings, masked
+from tasks.settings import Settings, drop_unusable_width, masked
 from tasks.sources.printable_text import printable
 from tasks.store.arrow_without_pandas import use_arrow_without_pandas
 
@@ -62,17 +61,18 @@ for command in COMMANDS:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
+    open_standard_streams()
     signal.signal(signal.SIGTERM, _exit_on_signal)
     use_own_temporary_folder()
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout = open_output(sys.stdout.fileno(), sys.stdout.encoding, by_lines=sys.stdout.isatty())
-    if isinstance(sys.stderr, TextIOWrapper):
-        sys.stderr = open_output(sys.stderr.fileno(), sys.stderr.encoding)
+    drop_unusable_width()
     if words is None:
         words = sys.argv[1:]
         if words[:1] in (["predict"], ["decisions"]) and not {"--panel", "--help", "-h"}.intersection(words):
             use_arrow_without_pandas()  # neither needs it; lasts until the process ends
-    sys.exit(run(words))
+    code = run(words)
+    if problem := output_problem():
+        code = _fail(f"the output could not be written: {problem}", code or UNEXPECTED)
+    sys.exit(code)
 
 
 def _exit_on_signal(number: int, _: object) -> None:

@@ -31,13 +31,21 @@ def load_settings() -> Settings:
 
 
 class _Output(FileIO):
-    """A stream whose reader may go (`riseorfall status | head -1`): the command goes on, the rest is not printed."""
+    """A stream whose reader may go (`riseorfall status | head -1`): the command goes on, the rest is not printed.
+
+    Attributes:
+        problem: why a file or device did not take the output, such as a full disk; empty otherwise.
+    """
+
+    problem = ""
 
     def write(self, content: Any) -> int:
         """Write what the reader takes."""
         try:
             return super().write(content)
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.problem = error.strerror or str(error)
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
@@ -56,6 +64,32 @@ def open_output(descriptor: int, encoding: str, *, by_lines: bool = True) -> Tex
     """
     stream = BufferedWriter(_Output(descriptor, "w", closefd=False))
     return TextIOWrapper(stream, encoding, "backslashreplace", line_buffering=by_lines)
+
+
+def open_standard_streams() -> None:
+    """Open standard output and error as commands use them; a standard stream that is closed is the null device.
+
+    Otherwise the next file that is opened would take the number of the closed one (cron, `riseorfall status 2>&-`).
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the process
+    if sys.stdout is None or isinstance(sys.stdout, TextIOWrapper):
+        encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+        sys.stdout = open_output(1, encoding, by_lines=os.isatty(1))
+    if sys.stderr is None or isinstance(sys.stderr, TextIOWrapper):
+        sys.stderr = open_output(2, sys.stderr.encoding if sys.stderr else "utf-8")
+
+
+def output_problem() -> str:
+    """Write what is left of standard output; return why some of it could not be written, empty if all was."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.problem if isinstance(raw, _Output) else ""
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from flows.cli import run
 from flows.cli.free_space import FREE_BYTES, require_space
 from flows.cli.terminal_session import describe_interruption, flow_progress, open_output, print_json, quiet_streams
 from model.errors import StoreUnavailable
-from tasks.settings import Settings
+from tasks.settings import Settings, drop_unusable_width
 
 
 def fail(*_: object, **__: object) -> None:
@@ -208,3 +208,49 @@ def test_ctrl_c_names_the_step_that_it_came_in(
     monkeypatch.setattr(command_line, "app", interrupted)
     assert run(["retrain"]) == 1
     assert "interrupted in the step 'report' after the decision" in capsys.readouterr().err
+
+
+def ended(command: str, home: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a shell."""
+    environment = dict(os.environ) | {"RISEORFALL_HOME": str(home)} | variables
+    return subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+
+
+BARS = f"{Path(sys.executable).with_name('riseorfall')} bars"
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&-"])
+def test_a_command_works_with_closed_standard_streams(closed: str, tmp_path: Path) -> None:
+    found = ended(f"{BARS} {closed}", tmp_path)
+    assert (found.returncode, found.stdout) == (0, "no bars yet; `riseorfall ingest` fetches some\n")
+
+
+def test_a_command_works_with_closed_standard_output(tmp_path: Path) -> None:
+    found = ended(f"{BARS} --json <&- >&-", tmp_path)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["", "--json", "--help"])
+def test_output_that_a_full_disk_does_not_take_is_an_error_of_one_line(option: str, tmp_path: Path) -> None:
+    found = ended(f"{BARS} {option} >/dev/full", tmp_path)
+    assert found.returncode == 1
+    assert found.stderr == "riseorfall: the output could not be written: No space left on device\n"
+
+
+def test_a_reader_that_goes_is_no_error(tmp_path: Path) -> None:
+    found = ended(f"{BARS} | true; echo ${{PIPESTATUS[0]}}", tmp_path)
+    assert (found.stdout, found.stderr) == ("0\n", "")
+
+
+def test_a_width_at_which_nothing_can_be_read_is_ignored(tmp_path: Path) -> None:
+    assert ended(BARS, tmp_path, COLUMNS="0").stdout == "no bars yet; `riseorfall ingest` fetches some\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [("1", None), ("-5", None), ("abc", None), ("²", None), ("19", None), ("20", "20"), ("9" * 30, "9" * 30)],
+)
+def test_a_width_that_can_be_read_is_kept(columns: str, kept: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    drop_unusable_width()
+    assert os.environ.get("COLUMNS") == kept
