@@ -64,8 +64,12 @@ def main(configuration: str) -> None:
 def start_runs_by(command: str) -> None:
     """Let Prefect's runner start each flow run by a command; `serve` has no option for it."""
     from prefect.runner import runner
-    from prefect.runner._starter_engine import EngineCommandStarter
 
+    try:
+        from prefect.runner._starter_engine import EngineCommandStarter
+    except ImportError:  # of a later Prefect, which may have moved it
+        log.warning("flow runs may import modules from the current folder: this Prefect starts them by its own command")
+        return
     runner.EngineCommandStarter = partial(EngineCommandStarter, command=command)  # type: ignore[assignment, attr-defined]
 
 
