@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 POOL = "riseorfall"
+MOST_BYTES = 1_000_000  # of a prefect.yaml that is checked; ours has 15,000
 DEPLOYMENT_OF = {"1h": "hourly"}  # interval with a preset -> its deployment of `retrain`
 # Interval with a preset -> its deployment of `retrain_panel`; `quick` must stay on the first page of ten, by name.
 PANEL_DEPLOYMENT_OF = {"1h": "retrain_panel_hourly", "1d": "retrain_panel_daily"}
@@ -239,6 +240,29 @@ def require_valid(flow: "Flow[..., Any]", parameters: Mapping[str, Any], where: 
         raise SpecError(f"{where}: {problems}")
 
 
+def require_valid_crons(schedule: ScheduleSpec) -> None:
+    """Raise SpecError if a cron schedule is none that Prefect runs; an empty one is derived, or runs nothing."""
+    for name, cron in schedule.model_dump().items():
+        if name.endswith("_cron") and cron:
+            _require_cron(cron, "UTC", f"--schedule.{name.replace('_', '-')}")
+
+
+def _require_cron(cron: str, timezone: str, where: str) -> None:
+    """Raise SpecError unless Prefect accepts the schedule and its time zone, and it has a next time."""
+    from prefect._vendor.croniter.croniter import CroniterError, croniter  # computes the times of runs
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron, timezone=timezone)
+        croniter(cron).get_next()  # type: ignore[no-untyped-call]
+    except (ValidationError, CroniterError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise SpecError(
+            f'{where}: expected minute, hour, day, month and weekday, such as "10 0 * * *" for 00:10 each day, and an '
+            f'IANA time zone; found "{cron}" in {timezone} ({reason})'
+        ) from error
+
+
 def served(plan: Plan) -> "RunnerDeployment":
     """Return the deployment of a plan, for `up` to serve.
 
@@ -301,8 +325,10 @@ def check_yaml(path: Path) -> list[str]:
     import yaml  # a dependency of Prefect and MLflow
     from prefect.flows import load_flow_from_entrypoint
 
+    from tasks.registry.unreachable_store import regular_content
+
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]
+        entries = yaml.safe_load(regular_content(path, MOST_BYTES))["deployments"]
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise SpecError(f"{path}: expected a file in YAML with `deployments`, found none ({problem})") from error
@@ -312,6 +338,8 @@ def check_yaml(path: Path) -> list[str]:
         _require_known_keys(entry, DEPLOYMENT_KEYS, where)
         for schedule in entry.get("schedules") or []:
             _require_known_keys(schedule, SCHEDULE_KEYS, f"{where}, schedules")
+            if "cron" in schedule:
+                _require_cron(str(schedule["cron"]), str(schedule.get("timezone") or "UTC"), f"{where}, schedules")
         if isinstance(entry.get("concurrency_limit"), dict):
             _require_known_keys(entry["concurrency_limit"], LIMIT_KEYS, f"{where}, concurrency_limit")
         try:

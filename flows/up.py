@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
-from flows.deployments import ScheduleSpec, plans, require_valid
+from flows.deployments import ScheduleSpec, plans, require_valid, require_valid_crons
 from tasks.repair.registry_damage import require_registry
 from tasks.services.file_server import HOST
 from tasks.services.module_runner import module_command
@@ -49,8 +49,9 @@ def up(
         AlreadyRunning: an `up` runs for this home.
         ServiceNotStarted: a service did not start.
         DamagedHome: MLflow's database is gone or damaged.
-        SpecError: the parameters do not match those of the flows.
+        SpecError: the parameters do not match those of the flows, or a cron schedule is none.
     """
+    require_valid_crons(schedule)
     data = settings.data_folder
     data.mkdir(parents=True, exist_ok=True)
     require_registry(settings)  # MLflow's server would create an absent database

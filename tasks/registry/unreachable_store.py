@@ -115,13 +115,16 @@ def is_there(place: str, path: Path) -> bool:
         raise store_unavailable(f"{place}: {path.name}", error) from error
 
 
-def regular_content(path: Path) -> bytes:
+def regular_content(path: Path, most_bytes: int | None = None) -> bytes:
     """Return the content of a regular file; reading a device may never end, and a pipe waits for a writer.
 
     Raises:
         FileNotFoundError: there is none, or something else is there.
-        OSError: the disk fails.
+        OSError: the disk fails, or the file is larger than `most_bytes`.
     """
-    if not S_ISREG(path.stat().st_mode):
+    found = path.stat()
+    if not S_ISREG(found.st_mode):
         raise FileNotFoundError(f"expected a regular file, found a device, a pipe or a folder: {path}")
+    if most_bytes is not None and found.st_size > most_bytes:
+        raise OSError(f"expected at most {most_bytes:,} bytes, found {found.st_size:,}: {path}")
     return path.read_bytes()

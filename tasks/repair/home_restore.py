@@ -16,6 +16,7 @@ from typing import Any
 from deltalake import DeltaTable
 
 from model.errors import SpecError
+from tasks.registry.unreachable_store import regular_content
 from tasks.repair.home_backup import (
     CHECKSUMS,
     DATABASE,
@@ -30,6 +31,7 @@ from tasks.repair.home_finding import database_files
 from tasks.settings import Settings
 from tasks.store.table_cache import local_files
 
+MOST_BYTES = 1_000_000  # of the manifest, which has a line for each table
 NAMED_FILES = 3  # damaged files that an error names
 
 
@@ -97,7 +99,7 @@ def _move(partial: Path, place: Path) -> None:
 
 def _read_manifest(source: Path) -> Mapping[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(regular_content(source / MANIFEST, MOST_BYTES))
         return {"home": str(manifest["home"]), "tables": {str(k): int(v) for k, v in manifest["tables"].items()}}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpecError(
@@ -144,12 +146,15 @@ def _damaged_files(source: Path) -> Iterator[str]:
     if not listed.exists():
         return
     try:
-        lines = listed.read_text(encoding="utf-8").splitlines()
+        lines = regular_content(listed).decode().splitlines()
     except (OSError, ValueError) as error:
         yield f"{CHECKSUMS} unreadable ({error})"
         return
     for line in lines:
         digest, _, name = line.partition("  ")
+        if (source / name).exists() and not (source / name).is_file():
+            yield f"a device, a pipe or a folder at {name}"
+            continue
         try:
             with (source / name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """One table of deployments: prefect.yaml says the same, entrypoints load, forms are whole, errors are refused."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.cli import run
-from flows.deployments import Plan, ScheduleSpec, check_yaml, plans, require_valid, served, yaml_text
+from flows.deployments import (
+    Plan,
+    ScheduleSpec,
+    check_yaml,
+    plans,
+    require_valid,
+    require_valid_crons,
+    served,
+    yaml_text,
+)
 from model.bars import Series
 from model.errors import NoChampion, SpecError
 from model.presets import HOURLY, preset_for, recipe_for
@@ -44,6 +54,46 @@ def test_a_file_without_deployments_is_refused_by_its_name(tmp_path: Path, conte
         path.write_text(content, encoding="utf-8")
     with pytest.raises(SpecError, match=rf"{path}: expected a file in YAML with `deployments`, found none"):
         check_yaml(path)
+
+
+def test_check_yaml_reads_no_device_and_no_huge_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"^/dev/null: .* expected a regular file, found a device"):
+        check_yaml(Path("/dev/null"))
+    (tmp_path / "huge.yaml").touch()
+    os.truncate(tmp_path / "huge.yaml", 2_000_000)
+    with pytest.raises(SpecError, match=r"expected at most 1,000,000 bytes, found 2,000,000"):
+        check_yaml(tmp_path / "huge.yaml")
+
+
+@pytest.mark.parametrize("option", ["ingest", "predict", "retrain", "monitor", "housekeeping"])
+@pytest.mark.parametrize("cron", ["x", "99 0 * * *", "0 0 31 2 *", "H 0 * * *"])
+def test_up_starts_nothing_with_a_wrong_cron(
+    option: str, cron: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    assert run(["up", f"--schedule.{option}-cron", cron]) == SpecError.exit_code
+    shown = capsys.readouterr().err
+    assert shown.startswith(
+        f"riseorfall: --schedule.{option}-cron: expected minute, hour, day, month and weekday, such"
+    )
+    assert f'found "{cron}" in UTC' in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cron", ["", "*/5 * * * *", "0 0 29 2 *", "@daily", "0 9-17 * * mon-fri"])
+def test_a_cron_that_prefect_runs_is_accepted(cron: str) -> None:
+    require_valid_crons(ScheduleSpec(retrain_cron=cron))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("cron: 2 * * * *", "cron: 2 * * *"), ("timezone: UTC", "timezone: Mars/Base")]
+)
+def test_check_yaml_refuses_a_schedule_that_prefect_would(old: str, new: str, tmp_path: Path) -> None:
+    text = YAML.read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "prefect.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"prefect\.yaml, deployment ingest, schedules: expected minute, hour"):
+        check_yaml(tmp_path / "prefect.yaml")
 
 
 def test_check_yaml_lists_what_it_checked() -> None:

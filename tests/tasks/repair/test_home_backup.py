@@ -284,6 +284,17 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(
     assert not (tmp_path / "target").exists()
 
 
+@pytest.mark.parametrize("name", ["backup.json", "SHA256SUMS", "mlflow.db"])
+def test_a_device_in_a_backup_is_not_read(name: str, home: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    back_up(Settings(), tmp_path / "backup", lambda _: None)
+    (tmp_path / "backup" / name).unlink()
+    os.mkfifo(tmp_path / "backup" / name)  # reading waits for a writer
+    with pytest.raises(
+        SpecError, match=rf"restore: .*(a device, a pipe or a folder.*{name}|{name}.* a device, a pipe)"
+    ):
+        restore(Settings(home=tmp_path / "target", tracking_uri=""), tmp_path / "backup", lambda _: None)
+
+
 def test_the_digests_of_a_backup_are_those_of_sha256sum(home: Path, tmp_path: Path) -> None:  # noqa: ARG001
     back_up(Settings(), tmp_path / "backup", lambda _: None)
     listed = (tmp_path / "backup" / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
