@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.errors import SpecError
+
 MLFLOW_ADDRESS = "MLFLOW_TRACKING_URI"  # MLflow's own variable
 PREFECT_ADDRESS, PREFECT_CREDENTIALS = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"  # Prefect's own
 LEAST_COLUMNS = 20  # own choice: with fewer, Rich prints a few letters on each line, and with 0 nothing
@@ -26,7 +28,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RISEORFALL_", env_file=".env", extra="ignore", frozen=True)
 
-    home: Path = Field(default_factory=Path.cwd, description="Folder below which everything is kept.")
+    home: Path = Field(
+        default_factory=lambda: absolute_path(Path()), description="Folder below which everything is kept."
+    )
     store: str = Field("", description="Root of the tables, a folder or s3://bucket/prefix; empty: HOME/data/tables.")
     tracking_uri: str = Field("", description="MLflow server or database; empty: HOME/mlruns/mlflow.db.")
     public_url: str = Field("", description="Address at which HOME/data is served; empty: links are file paths.")
@@ -41,6 +45,14 @@ class Settings(BaseSettings):
     def _move_credentials(cls, address: str) -> str:
         return move_credentials(address)
 
+    @field_validator("store")
+    @classmethod
+    def _require_bucket(cls, root: str) -> str:
+        parts = urlsplit(root)
+        if "://" in root and not (parts.scheme == "s3" and parts.hostname):
+            raise ValueError("RISEORFALL_STORE: expected a folder or s3://bucket/prefix")
+        return root
+
     @field_validator("mlflow_url")
     @classmethod
     def _drop_credentials(cls, address: str) -> str:
@@ -49,7 +61,7 @@ class Settings(BaseSettings):
     @property
     def root(self) -> Path:
         """Return `home` as an absolute path."""
-        return self.home.expanduser().resolve()
+        return absolute_path(self.home)
 
     @property
     def store_root(self) -> str:
@@ -225,6 +237,17 @@ class Settings(BaseSettings):
         if self.public_url and path.is_relative_to(self.data_folder):
             return f"{self.public_url.rstrip('/')}/{path.relative_to(self.root / 'data').as_posix()}"
         return path.as_uri()
+
+
+def absolute_path(path: Path) -> Path:
+    """Return an absolute path without links; SpecError if it is relative and the current folder was deleted."""
+    try:
+        return path.expanduser().resolve()
+    except FileNotFoundError as error:
+        raise SpecError(
+            "expected a current folder, found that it was deleted. Change to another folder, or set RISEORFALL_HOME to "
+            "an absolute path."
+        ) from error
 
 
 def report_name(run_id: str) -> str:

@@ -119,9 +119,7 @@ def serve(*, options: SeriesOptions = DEFAULT_SERIES, host: str = "127.0.0.1", p
     from tasks.console.command_output import show_lines
     from tasks.serving.rest_server import serve as serve_champion
 
-    settings, series = load_settings(), options.series
-    show_lines([f"{series.symbol} {series.interval}: POST http://{host}:{port}/predict; Ctrl-C stops the server"])
-    serve_champion(series, settings, host, port)
+    serve_champion(options.series, load_settings(), host, port, lambda line: show_lines([line]))
 
 
 def deployments(*, check: str = "", pool: str = "riseorfall", gpu_pool: str = "") -> None:

@@ -52,13 +52,19 @@ def back_up(settings: Settings, target: Path, report: Callable[[str], None]) -> 
     target = target.expanduser().resolve()
     if target.is_relative_to(settings.root):
         raise SpecError(f"backup: expected a folder outside the home {settings.root}, found {target}")
-    require_empty(target, "backup")
     partial = target.with_name(f"{target.name}.partial")
-    if partial.exists():
+    try:
+        require_empty(target, "backup")
+        partial.mkdir(parents=True)
+    except FileExistsError as error:
         raise SpecError(
             f"backup: expected no {partial}, found it: another backup writes it, or left it when it was interrupted. "
             "Delete it if none is running. Nothing was changed."
-        )
+        ) from error
+    except OSError as error:
+        raise SpecError(
+            f"backup: expected a folder that can be created, found {target} ({error.strerror}). Nothing was changed."
+        ) from error
     try:
         versions = _copy_tables(settings, store, partial / "tables", report)
         if database.exists():

@@ -6,8 +6,9 @@ stores nothing: a reply is no prediction of record.
 """
 
 import logging
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -38,6 +39,7 @@ MAX_FAULTS = 5  # listed in one reply
 MAX_BODY_BYTES = 4 * 1024 * 1024
 BODY_SECONDS = 20.0  # own choice: 4 MiB arrive in this time at 2 Mbit/s
 HEADER_SECONDS = 10.0
+NOT_STARTED = 3  # uvicorn's exit code; of this command line, that of failed data checks
 
 Price = Annotated[FiniteFloat, Field(gt=0, description="in the quote currency", strict=True)]
 
@@ -216,26 +218,51 @@ def application(champion: Champion) -> "FastAPI":
     return app
 
 
-def serve(series: Series, settings: Settings, host: str, port: int) -> None:
-    """Serve the champion until a signal arrives.
+def require_free_address(host: str, port: int) -> None:
+    """Raise SpecError unless the server can listen on an address."""
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as the server does
+                probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(
+            f"serve: expected an address of this machine and a free port, found {host}:{port} ({reason}). Choose "
+            "others with --host and --port."
+        ) from error
+
+
+def serve(series: Series, settings: Settings, host: str, port: int, report: Callable[[str], None]) -> None:
+    """Serve the champion until a signal arrives; report the address once it is loaded.
 
     Raises:
+        SpecError: the server cannot listen on the address.
         NoChampion: no version has been promoted yet.
         UnsoundModel: the champion's files cannot be read.
         StoreUnavailable: the store of its files did not answer.
     """
     import uvicorn  # imported here: it comes with Prefect and MLflow
 
+    require_free_address(host, port)
     champion = Champion(series, settings)
     champion.ready()
-    uvicorn.run(
-        application(champion),
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        http=impatient_protocol(HEADER_SECONDS),
-    )
+    report(f"{series.symbol} {series.interval}: POST http://{host}:{port}/predict; Ctrl-C stops the server")
+    try:
+        uvicorn.run(
+            application(champion),
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            http=impatient_protocol(HEADER_SECONDS),
+        )
+    except SystemExit as ended:
+        if ended.code != NOT_STARTED:
+            raise
+        raise SpecError(f"serve: the server did not start at {host}:{port}") from ended
 
 
 def _faults(found: Sequence[Any]) -> str:

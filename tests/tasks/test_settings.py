@@ -12,6 +12,7 @@ from urllib.request import Request
 import pytest
 from loopback_mlflow import LoopbackMlflow, serve
 
+from flows.cli import run
 from flows.up import _plan_servers, _report_addresses
 from model.bars import Series
 from model.errors import NoChampion, StoreUnavailable
@@ -134,3 +135,33 @@ def test_prefect_gets_the_password_of_its_address_before_that_of_its_variable(
     assert forms == {"retrain": "http://prefect.example:4200/v2/deployments/deployment/7/run"}
     assert asked[0].full_url == "http://prefect.example:4200/api/deployments/filter"
     assert asked[0].get_header("Authorization") == f"Basic {base64.b64encode(f'me:{SECRET}'.encode()).decode()}"
+
+
+@pytest.mark.parametrize("root", ["s3://", "s3:///bars", "ftp://bucket/bars"])
+def test_a_store_without_a_bucket_is_refused(
+    root: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_STORE", root)
+    assert run(["bars"]) == 2
+    expected = "Settings store: Value error, RISEORFALL_STORE: expected a folder or s3://bucket/prefix; found"
+    assert f"riseorfall: {expected} {root!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("home", [None, "home"])
+def test_a_current_folder_that_was_deleted_is_one_clear_error(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RISEORFALL_HOME", raising=False)
+    if home:
+        monkeypatch.setenv("RISEORFALL_HOME", home)
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert run(["bars"]) == 2
+    shown = capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert shown.startswith(
+        "riseorfall: expected a current folder, found that it was deleted. Change to another folder"
+    )
+    assert len(shown.splitlines()) == 1

@@ -185,6 +185,18 @@ def test_nothing_is_overwritten(home: Path, tmp_path: Path, capsys: pytest.Captu
     assert "backup.json" in capsys.readouterr().err
 
 
+def test_a_backup_goes_into_a_folder_that_can_be_created(
+    home: Path,  # noqa: ARG001 - the settings name it
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    for folder, reason in (("/proc/x", "No such file or directory"), (tmp_path / "file" / "x", "Not a directory")):
+        assert run(["backup", str(folder)]) == 2
+        expected = f"riseorfall: backup: expected a folder that can be created, found {folder} ({reason})"
+        assert expected in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["mlruns/artifacts/a.txt", "elsewhere.db-journal"])
 def test_restore_changes_nothing_if_one_file_is_in_the_way(
     home: Path,  # noqa: ARG001 - the settings name it

@@ -19,11 +19,12 @@ from synthetic_bars import random_walk
 from tiny_home import SERIES, WINDOW
 from tiny_network import tiny_onnx
 
-from model.errors import NoChampion
+from flows.cli import run
+from model.errors import NoChampion, SpecError
 from model.predictor import Predictor
 from model.recipe import Recipe
 from tasks.serving.request_limits import BoundedBody, impatient_protocol
-from tasks.serving.rest_server import MAX_BARS, MAX_BODY_BYTES, Champion, Ready, application
+from tasks.serving.rest_server import MAX_BARS, MAX_BODY_BYTES, Champion, Ready, application, serve
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -323,3 +324,44 @@ def test_a_new_champion_takes_over_and_a_broken_one_does_not(tmp_path: Path, mon
     for version, expected in (("2", "2"), ("3", "2")):
         workspace.registry.set_alias("champion", version)
         assert champion.ready().version == expected
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "192.0.2.1", "..", "a" * 70 + ".example"])
+def test_an_address_of_no_network_of_this_machine_is_wrong_usage(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """192.0.2.0/24 is for documentation: no machine has it."""
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    assert run(["serve", "--host", host]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"riseorfall: serve: expected an address of this machine and a free port, found {host}")
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x"])
+def test_a_port_out_of_range_is_wrong_usage(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    assert run(["serve", "--port", port]) == 2
+    assert "--port" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        assert run(["serve", "--port", str(port)]) == 2
+    assert f"found 127.0.0.1:{port} (Address already in use)" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_start_is_no_failed_data_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr("uvicorn.run", fail)
+    monkeypatch.setattr("tasks.serving.rest_server.Champion", lambda *_: Warm())
+    with pytest.raises(SpecError, match=r"serve: the server did not start at 127\.0\.0\.1:8000"):
+        serve(SERIES, Settings(), "127.0.0.1", 8000, lambda _: None)
