@@ -86,6 +86,9 @@ def ingest(source: SourceSpec, as_of: datetime | None, run_id: str) -> Landing:
             f"{counted(len(landed), 'bar')} from {layout['source']}, "
             f"{unfinished} not closed by {moment:%Y-%m-%d %H:%M} UTC"
         )
+        if source.kind == "csv":
+            run.report_line(bars.layout_line)
+            get_run_logger().info("layout of %s: %s", layout["source"], layout)
         return Landing(
             str(path), source.symbol, source.interval, len(landed), unfinished, moment, layout, source.kind == "csv",
             bars_version,

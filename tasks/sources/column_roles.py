@@ -23,6 +23,7 @@ NOT_A_PRICE = frozenset(
 )
 TIME_TOKENS = frozenset({"time", "date", "timestamp", "datetime", "unix", "ts", "t", "day", "epoch"})
 END_TOKENS = frozenset({"close", "closed", "end", "last"})
+OTHER_TIMES = frozenset({"next", "previous", "prev", "yesterday", "tomorrow", "lag", "expiry", "delivery", "listing"})
 SYMBOL_TOKENS = frozenset({"symbol", "ticker", "pair", "coin", "asset", "currency", "instrument", "market", "product"})
 SYMBOL_NAMES = frozenset({"base", "quote"})  # as the whole name
 PRICE_TOKENS = {
@@ -104,7 +105,7 @@ def name_role(name: str) -> tuple[str, frozenset[str]]:
     elif words & VOLUME_TOKENS:
         role = "volume"
     elif words & TIME_TOKENS:
-        role = "end_time" if words & END_TOKENS else "timestamp"
+        role = "" if words & OTHER_TIMES else "end_time" if words & END_TOKENS else "timestamp"
     elif len(prices := {PRICE_TOKENS[word] for word in words if word in PRICE_TOKENS}) == 1:
         role = prices.pop()
     elif "price" in words:
@@ -222,7 +223,7 @@ def _refuse_without(
 
 def _strange_words(name: str, symbol: str) -> list[str]:
     """Return the words of a price column's name that say neither role nor symbol nor currency, such as next or diff."""
-    words = re.findall(r"[a-z]+|\d+[a-z]*", name.lower())
+    words = re.findall(r"[^\W\d_]+|\d+[^\W_]*", re.sub(r"\.\d+$", "", name.lower()))  # pandas: close.1 is another close
     own, money = _symbol_words(symbol)
     known = own | money | QUOTE_TOKENS | NEUTRAL | PRICE_TOKENS.keys()
     strange = [

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OnPage = Callable[[datetime, datetime, datetime], None]
 FAIL_OVER = "fail-over"  # in the layout of bars of an exchange that is not the first: why the others failed
+SHOWN_LAYOUT = ("delimiter", "numbers", "time format", "timezone")
 QUICK_BYTES = 8_000_000  # a file up to this size is read within a second
 SourceKind = Literal["sample", "csv", "exchange"]
 
@@ -127,6 +128,11 @@ class SourceBars:
     frame: "pd.DataFrame"
     layout: dict[str, str]
     line_numbers: Int64[np.ndarray, " bar"]
+
+    @property
+    def layout_line(self) -> str:
+        """What a person should compare with the file: delimiter, formats of numbers and times, zone."""
+        return "layout: " + "; ".join(f"{name} {self.layout[name]}" for name in SHOWN_LAYOUT if name in self.layout)
 
     def __len__(self) -> int:
         """Count the bars."""

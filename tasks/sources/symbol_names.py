@@ -38,8 +38,8 @@ SHORTEST_BASE = 2
 def base_and_quote(symbol: str) -> tuple[str, str]:
     """Return base and quote of a symbol in small letters, such as btc and usd; an empty quote where it has none."""
     base, *rest = re.findall(r"[a-z0-9]+", symbol.lower()) or [""]
-    quote = "".join(rest)
-    if not rest:
+    quote = rest[0] if rest and rest[0] in CURRENCIES | COINS.keys() else "".join(rest)  # BTC-USD-2 is BTC in USD, too
+    if not quote or quote.isdecimal():
         for currency in sorted(CURRENCIES, key=len, reverse=True):
             if base.endswith(currency) and len(base) >= len(currency) + SHORTEST_BASE:
                 base, quote = base.removesuffix(currency), currency

@@ -52,15 +52,20 @@ def test_the_warning_of_a_file_of_another_exchange_names_fields_in_a_form(
 
 @pytest.mark.e2e
 def test_the_warning_of_a_file_of_another_exchange_names_flags_in_a_shell(
-    file_of_another_exchange: SourceSpec, capsys: pytest.CaptureFixture[str]
+    home: Path, file_of_another_exchange: SourceSpec, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["ingest", "--source.kind", "csv", "--source.path", file_of_another_exchange.path]
     assert run(words) == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    shown = capfd.readouterr()
+    printed = " ".join(shown.out.split())
     assert f"warning: {DAYS} of {DAYS} bars of BTC-USD that were stored already have other values now" in printed
     assert OF_ITS_OWN.format("--source.symbol") in printed
+    reported = " ".join(shown.err.split())
+    assert "layout: delimiter comma; numbers decimal point; time format ISO 8601 with zone; timezone UTC" in reported
+    (log,) = (home / "data" / "logs").glob("*T*.log")
+    assert "'columns': 'timestamp=timestamp, open=open, high=high, low=low, close=close" in log.read_text()
     assert run(words) == 0
-    assert "warning:" not in capsys.readouterr().out
+    assert "warning:" not in capfd.readouterr().out
 
 
 @pytest.mark.e2e

@@ -38,6 +38,7 @@ def named(names: list[str]) -> str:
         ("SOLO-USD", "SOL-USD"),
         ("BTCUSD", "BTC-AUD"),
         ("BRK-A", "BRK-B"),
+        *((found, "BTC-USD-2") for found in ("BTC/EUR", "ETHUSD")),
     ],
 )
 def test_a_file_of_another_symbol_is_refused(found: str, symbol: str, path: Path) -> None:
@@ -56,6 +57,9 @@ def test_a_file_of_another_symbol_is_refused(found: str, symbol: str, path: Path
         ("Bitcoin Cash", "BCH-USD"),
         ("NASDAQ:AAPL", "AAPL"),
         ("BRK.B", "BRK-B"),
+        *((found, "BTC-USD-2") for found in ("BTC/USD", "BTCUSDT", "BTC")),
+        ("BTC/USDT", "BTCUSDT-2"),
+        ("BTC/USDT", "BTC/USDT:USDT"),
         ("EURUSD=X", "EUR-USD"),
         ("^GSPC", "^GSPC"),
     ],
@@ -130,6 +134,19 @@ def test_a_column_of_another_close_is_not_the_close(close: str, path: Path) -> N
     assert repr(close) in str(caught.value)
     both = read(path, f"date,{close},open,high,low,close\n2017-09-05,7,1,2,1,2\n")
     assert both.frame["close"].tolist() == [2]
+
+
+@pytest.mark.parametrize("time", ["next_date", "previous date", "expiry_date", "date_lag1"])
+def test_a_column_of_another_time_is_not_the_time(time: str, path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="expected a column of times, found"):
+        read(path, named(list(NAMES)).replace("date", time))
+    both = read(path, f"{time},date,open,high,low,close\n2017-09-08,2017-09-05,1,2,1,2\n")
+    assert str(both.frame["timestamp"][0].date()) == "2017-09-05"
+
+
+def test_two_columns_of_one_name_are_ambiguous(path: Path) -> None:
+    with pytest.raises(AmbiguousFile, match=r"'close' and 'close\.1' could each be the close"):
+        read(path, "date,open,high,low,close,close.1\n2017-09-05,1,2,1,2,3\n")
 
 
 def test_close_last_is_the_close(path: Path) -> None:

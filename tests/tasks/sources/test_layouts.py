@@ -333,6 +333,14 @@ def test_the_layout_records_what_was_inferred(write: Write) -> None:
     }
 
 
+def test_the_main_part_of_the_layout_is_one_line(write: Write) -> None:
+    bars = fetch(write(LAYOUTS["day first"]))
+    assert bars.layout_line == (
+        "layout: delimiter comma; numbers decimal point; time format %d/%m/%Y; "
+        "timezone UTC, assumed: the file names no zone"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "unit"),
     [("Volume BTC", "base"), ("Volume_(Currency)", "quote"), ("Volume USD", "quote"), ("volume", "unknown")],
