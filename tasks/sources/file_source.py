@@ -196,19 +196,21 @@ def _rows_of_symbol(table: FileTable, spec: SourceSpec) -> FileTable:
         AmbiguousFile: none of several symbols is the spec's, or more than one.
         SpecError: the file's only symbol is another one.
     """
-    for at in table.columns.symbols:
-        table = _rows_of_column(table, at, spec)
+    for place, at in enumerate(table.columns.symbols):
+        table = _rows_of_column(table, at, spec, first=place == 0)
     return table
 
 
-def _rows_of_column(table: FileTable, at: int, spec: SourceSpec) -> FileTable:
-    """Return the rows whose symbol in one column is the spec's."""
+def _rows_of_column(table: FileTable, at: int, spec: SourceSpec, *, first: bool) -> FileTable:
+    """Return the rows whose symbol in one column is the spec's; a further column may hold numbers."""
     symbols = pc.cast(table.fields[at], pa.string())
     values = [value for value in pc.unique(symbols).to_pylist() if value is not None and value.strip()]
     column, source = table.names[at], table.place.source
-    if column.lower() in SYMBOL_NAMES and not any(re.search("[A-Za-z]", value) for value in values):
-        return table  # numbers: no symbols
-    if len(values) == 1 and set(re.findall(r"[a-z]+", values[0].lower())) <= NEUTRAL:
+    numeric = not any(re.search("[A-Za-z]", value) for value in values)
+    if numeric and (not first or column.lower() in SYMBOL_NAMES):
+        return table  # such as market_dominance, or a price named quote
+    kind = re.search("symbol|ticker|pair|coin", column.lower()) is None
+    if kind and len(values) == 1 and set(re.findall(r"[a-z]+", values[0].lower())) <= NEUTRAL:
         return table  # a venue, such as Binance, or a kind, such as spot
     if len(values) == 1 and not names_symbol(values[0], spec.symbol):
         raise SpecError(

@@ -31,7 +31,9 @@ COINS = {  # own list: the full names of coins; a column named after one of them
 }
 ALIASES = {alias: coin for coin, aliases in COINS.items() for alias in aliases}
 VENUE = re.compile(r"[A-Za-z_]+(?::|_SPOT_)(?=\w)")  # BINANCE:BTCUSDT, BITSTAMP_SPOT_BTC_USD
-CONTRACT = re.compile(r"(?i:\.P|\.X|\.CC|=X|[-_.]PERP|[-_]SWAP|[-_]SPOT)$")  # BTCUSDT.P, BTC-USDT-SWAP, BTC-USD.CC
+CONTRACT = re.compile(  # BTCUSDT.P, BTC-PERPETUAL, BTC-USDT-SWAP, BTC-USD.CC, BTC.V, AAPL.US
+    r"(?i:\.P|\.X|\.V|\.CC|\.US|=X|[-_.]?PERP(ETUAL)?|[-_]SWAP|[-_]SPOT)$"
+)
 SHORTEST_BASE = 2
 
 
@@ -90,4 +92,6 @@ def _is_pair(name: str, bases: frozenset[str], quotes: frozenset[str]) -> bool:
     if len(parts) == 1:
         pairs = ((base, quote) for base in bases for quote in quotes)
         return any(parts[0] in (base + quote, f"x{base}z{quote}") for base, quote in pairs)  # XXBTZUSD, as Kraken does
+    if parts and bases.issuperset(parts):
+        return True  # Bitcoin (BTC)
     return any("".join(parts[:at]) in bases and "".join(parts[at:]) in quotes for at in range(1, len(parts) + 1))

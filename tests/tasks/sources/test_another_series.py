@@ -1,5 +1,6 @@
 """Files of another coin, currency or quantity than the requested one are refused; other spellings of it are read."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def named(names: list[str]) -> str:
         *((found, "BTC-USD") for found in ("ETHUSDT", "BTC-TRY", "BTCTRY", "BTC/BRL", "BTC-AUD", "BTC_ETH", "ETH-BTC")),
         *((found, "BTC-USD") for found in ("BTCB/USD", "WBTCUSD", "BTCDOM-USD", "btcdom", "eth-usd", "ethusdt")),
         *((found, "BTC-USD") for found in ("dogecoin", "Bitcoin Cash", "Eth/Usd", "KRAKEN:ETHUSD", "ETH:BTC", "TBTC")),
+        *((found, "BTC-USD") for found in ("Bitcoin (ETH)", "ETH-PERPETUAL", "BTCUSD_240329", "AAPL.US", "PERP")),
         *((found, "ETH-USD") for found in ("ETHWUSD", "ETH-BTC", "STETH", "eth-try", "BITSTAMP:ETHEUR")),
         ("SOLO-USD", "SOL-USD"),
         ("BTCUSD", "BTC-AUD"),
@@ -42,7 +44,9 @@ def named(names: list[str]) -> str:
     ],
 )
 def test_a_file_of_another_symbol_is_refused(found: str, symbol: str, path: Path) -> None:
-    with pytest.raises(SpecError, match=f"expected bars of {symbol}, found {found!r} in column 'symbol'; set --source"):
+    with pytest.raises(
+        SpecError, match=re.escape(f"expected bars of {symbol}, found {found!r} in column 'symbol'; set")
+    ):
         read(path, of_symbol(found), symbol)
 
 
@@ -53,6 +57,9 @@ def test_a_file_of_another_symbol_is_refused(found: str, symbol: str, path: Path
         *((found, "BTC-USD") for found in ("Bitcoin", "bitcoin", "btc", "BTC-USDT-SWAP", "BITSTAMP_SPOT_BTC_USD")),
         *((found, "BTC-USD") for found in ("BTC-USDC", "BTC/FDUSD", "X:BTCUSD", "BTC-USD.CC", "BTC/USD:BTC")),
         *((found, "BTCUSDT") for found in ("BTC/USDT", "BTCUSDT", "BTC")),
+        *((found, "BTC-USD") for found in ("BTC-PERPETUAL", "BTC.V", "Bitcoin (BTC)", "Bitcoin USD", "BTCUSD_PERP")),
+        ("AAPL.US", "AAPL"),
+        ("PERP/USDT", "PERP-USD"),
         ("XETHZEUR", "ETH-EUR"),
         ("Bitcoin Cash", "BCH-USD"),
         ("NASDAQ:AAPL", "AAPL"),
@@ -79,7 +86,19 @@ def test_any_column_of_symbols_can_name_another_series(column: str, found: str, 
 
 def test_columns_of_the_base_and_of_the_quote_are_read(path: Path) -> None:
     assert len(read(path, of_symbol("BTC,USD", "base_currency,quote_currency"))) == 2
-    assert len(read(path, of_symbol("BTC,17.5", "base,quote"))) == 2
+    content = "date,base,quote,open,high,low,close\n2017-09-05,BTC,17.5,1,2,1,2\n2017-09-06,BTC,17.6,1,2,1,2\n"
+    assert len(read(path, content)) == 2
+
+
+def test_a_further_column_of_symbols_is_read_and_one_of_numbers_left_out(path: Path) -> None:
+    content = (
+        "date,symbol,market_dominance,open,high,low,close\n2017-09-05,BTC,0.5,1,2,1,2\n2017-09-06,BTC,0.6,1,2,1,2\n"
+    )
+    assert len(read(path, content)) == 2
+    several = "date,market,coin,open,high,low,close\n2017-09-05,spot,BTC,1,2,1,2\n2017-09-05,spot,ETH,3,4,3,4\n"
+    assert read(path, several, "ETH-USD").frame["close"].tolist() == [4]
+    with pytest.raises(AmbiguousFile, match="found 2 symbols in column 'coin', none of them SOL-USD"):
+        read(path, several, "SOL-USD")
 
 
 def test_a_column_of_venues_names_no_series(path: Path) -> None:
