@@ -35,6 +35,7 @@ CONTRACT = re.compile(  # BTCUSDT.P, BTC-PERPETUAL, BTC-USDT-SWAP, BTC-USD.CC, B
     r"(?i:\.P|\.X|\.V|\.CC|\.US|=X|[-_.]?PERP(ETUAL)?|[-_]SWAP|[-_]SPOT)$"
 )
 SHORTEST_BASE = 2
+LONGEST_NAME = 100  # of a symbol in a file
 
 
 def base_and_quote(symbol: str) -> tuple[str, str]:
@@ -88,6 +89,8 @@ def names_symbol(name: str, symbol: str) -> bool:
 
 def _is_pair(name: str, bases: frozenset[str], quotes: frozenset[str]) -> bool:
     """Return whether a name is a base and a quote; a separator counts: BTC/BUSD and BTCB/USD differ."""
+    if len(name) > LONGEST_NAME:
+        return False
     parts = re.findall(r"[^\W_]+", name.lower())
     if len(parts) == 1:
         pairs = ((base, quote) for base in bases for quote in quotes)

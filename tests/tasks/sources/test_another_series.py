@@ -1,6 +1,7 @@
 """Files of another coin, currency or quantity than the requested one are refused; other spellings of it are read."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ def test_any_column_of_symbols_can_name_another_series(column: str, found: str, 
         read(path, of_symbol(f"BTCUSD,{found}", f"symbol,{column}"))
 
 
+def test_a_symbol_of_many_characters_is_refused_at_once(path: Path) -> None:
+    start = time.process_time()
+    with pytest.raises(SpecError, match="expected bars of BTC-USD, found 'A-A-"):
+        read(path, of_symbol("A-" * 30_000))
+    assert time.process_time() - start < 1  # 8 s before
+
+
 def test_columns_of_the_base_and_of_the_quote_are_read(path: Path) -> None:
     assert len(read(path, of_symbol("BTC,USD", "base_currency,quote_currency"))) == 2
     content = "date,base,quote,open,high,low,close\n2017-09-05,BTC,17.5,1,2,1,2\n2017-09-06,BTC,17.6,1,2,1,2\n"
@@ -155,11 +163,11 @@ def test_a_column_of_another_close_is_not_the_close(close: str, path: Path) -> N
     assert both.frame["close"].tolist() == [2]
 
 
-@pytest.mark.parametrize("time", ["next_date", "previous date", "expiry_date", "date_lag1"])
-def test_a_column_of_another_time_is_not_the_time(time: str, path: Path) -> None:
+@pytest.mark.parametrize("name", ["next_date", "previous date", "expiry_date", "date_lag1"])
+def test_a_column_of_another_time_is_not_the_time(name: str, path: Path) -> None:
     with pytest.raises(UnreadableFile, match="expected a column of times, found"):
-        read(path, named(list(NAMES)).replace("date", time))
-    both = read(path, f"{time},date,open,high,low,close\n2017-09-08,2017-09-05,1,2,1,2\n")
+        read(path, named(list(NAMES)).replace("date", name))
+    both = read(path, f"{name},date,open,high,low,close\n2017-09-08,2017-09-05,1,2,1,2\n")
     assert str(both.frame["timestamp"][0].date()) == "2017-09-05"
 
 
