@@ -191,8 +191,8 @@ def test_the_server_of_up_creates_the_database_under_the_lock_before_it_runs(
     monkeypatch.setattr("mlflow.cli.cli", lambda words: calls.append((*words[:3], locked())))
     command = _mlflow_command(Settings(home=tmp_path, tracking_uri=""), 5000)
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{database}")
-    assert command[1:3] == ("-m", "tasks.services.mlflow_server")
-    main(command[3:])
+    assert command[3:5] == ("tasks.services.module_runner", "tasks.services.mlflow_server")
+    main(command[5:])
     assert database.exists()
     assert calls == [
         (f"sqlite:///{database}", f"sqlite:///{database}", f"{tmp_path.as_uri()}/mlruns/artifacts", True),
