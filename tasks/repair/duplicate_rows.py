@@ -25,13 +25,15 @@ Partition = tuple[tuple[str, Any], ...]
 
 
 def find_duplicates(part: str, table: Table) -> Iterator[HomeFinding]:
-    """Yield the finding that rows of a table stand twice; its files must be whole."""
+    """Yield the finding that rows of a table with a key stand twice; its files must be whole.
+
+    Of a log without a key equal rows may be right: two runs of the monitor at the same time store the same.
+    """
     import pyarrow as pa  # imported here: `riseorfall --help` starts without it
     import pyarrow.compute as pc  # imported here: the same
 
-    opened = table.open()
-    key = table.key or tuple(table.schema.names)
-    if opened is None:
+    opened, key = table.open(), table.key
+    if opened is None or not key:
         return
     rows = read_rows(opened, pa.schema([table.schema.field(name) for name in key]))
     grouped = rows.group_by(list(key)).aggregate([([], "count_all")])

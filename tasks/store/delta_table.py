@@ -93,7 +93,7 @@ class Table:
         storage_options: connection of an S3 store, with deltalake's keys; empty for a folder.
         keeps_versions: earlier versions are read too, so every commit stays and checkpoints name every file; else those
             of 30 days.
-        key: columns that no two rows share, partition columns included; empty if that holds for all columns together.
+        key: columns that no two rows share, partition columns included; empty if two rows may be equal.
     """
 
     uri: str

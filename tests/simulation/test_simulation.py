@@ -27,7 +27,7 @@ def test_more_days(seed: int, template: Path, tmp_path: Path) -> None:
 
 
 def search(template: Path, folder: Path) -> None:
-    for seed in range(20):
+    for seed in range(60):  # until one fails
         simulate(seed, 6, template, folder / f"home-{seed}", rate=0.15)
 
 
