@@ -142,6 +142,7 @@ def _open_log(log_folder: Path) -> Path:
     try:
         log_folder.mkdir(parents=True, exist_ok=True)
         restrict_to_writers(path)  # whoever can read it could lock it, and so stop a repair
+        path.open("a+", encoding="utf-8").close()
     except OSError:
         return Path(os.devnull)
     return path

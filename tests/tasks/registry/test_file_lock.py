@@ -110,6 +110,11 @@ def test_only_who_may_write_to_a_folder_can_lock_in_it(folder: int, file: int, u
     assert modes == {tmp_path / "lock": file, log_file: file}
 
 
+def test_a_command_runs_where_it_may_write_no_log() -> None:
+    with quiet_streams(Path("/proc/self")) as (_, log_file):  # where nobody can create a file, root neither
+        assert log_file == Path(os.devnull)
+
+
 def test_a_lock_file_of_an_earlier_release_is_made_private(path: Path) -> None:
     path.parent.chmod(0o755)
     path.chmod(0o644)
