@@ -190,10 +190,8 @@ def _examine_version(
         yield HomeFinding(part, "damaged" if folder.is_dir() else "gone", folder, problem, remedy, repair)
     elif recorded.run_ids and entry.run_id not in recorded.run_ids:
         yield _foreign_run(part, workspace, number, entry.run_id, recorded, replace)
-    elif added := [entry.folder / name for name in sorted(loaded.digests().keys() - recorded.files)] * bool(
-        recorded.files
-    ):
-        yield _added_files(part, workspace.settings, entry.folder, added)
+    elif recorded.files and (added := sorted(loaded.digests().keys() - recorded.files.keys())):
+        yield _added_files(part, workspace.settings, entry.folder, [entry.folder / name for name in added])
     elif problem := _tags_problem(entry.tags, recorded.trained_until):
         yield HomeFinding(
             part,
