@@ -105,13 +105,13 @@ def stand_in() -> type:
                 runs.finish_run(fold)
             return [FoldOutcome(0, fold, 3, 3, 0.0, "cpu", 0.69)]
 
-        def evaluate(self, ref: Any, recipe: Any, folds: Any, run_id: str, *more: Any) -> Any:
+        def evaluate(self, ref: Any, recipe: Any, folds: Any, baselines: Any, run_id: str, *more: Any) -> Any:
             runs = open_workspace(recipe.series).runs
             values = {f"metric_{number}": float(self.rng.random()) for number in range(METRICS)}
             params = {f"parameter_{number}": self.rng.random() for number in range(PARAMS)}
             runs.log_values(run_id, values, params)
             log_artifacts(runs, run_id, {name: self.rng.bytes(size) for name, size in SIZES.items()})
-            found = super().evaluate(ref, recipe, folds, run_id, *more)
+            found = super().evaluate(ref, recipe, folds, baselines, run_id, *more)
             self._count_looks(ref, recipe, run_id)
             return found
 

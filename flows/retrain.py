@@ -19,6 +19,7 @@ from model.promotion_rule import PromotionRule
 from model.training import TrainingSpec
 from model.windows import WindowSpec
 from tasks.auditing import audit_retrain
+from tasks.baseline_fits import fit_baselines
 from tasks.earlier_decision import find_earlier_decision
 from tasks.evaluation import evaluate
 from tasks.ingestion import ingest, store
@@ -75,9 +76,12 @@ def retrain(
         if earlier is not None:
             return Unchanged(run_id, landing, checked, stored, earlier)
         windows = cut(stored.ref, recipe.window, recipe.folds, check)
+        baselines = fit_baselines.submit(windows, recipe)  # in a thread while the folds train
         outcomes = train_folds(windows, recipe, run_id)
-        evaluation = evaluate(windows, recipe, outcomes, run_id, promotion.trading, abstention)
-        final = fit_final(windows, recipe, outcomes, run_id)
+        final_fit = fit_final.submit(windows, recipe, outcomes, run_id)  # in a thread during the evaluation
+        fitted = baselines.result()
+        evaluation = evaluate(windows, recipe, outcomes, fitted, run_id, promotion.trading, abstention)
+        final = final_fit.result()
         audit_retrain(windows, recipe, run_id)
         version = register(windows, recipe, outcomes, final, evaluation, promotion, run_id)
         decision = promote(windows, recipe, version, promotion, run_id)

@@ -55,10 +55,23 @@ def boosting_records(
 
     Time: the probability of a validation window depends on what was resolved before the validation windows began.
     """
-    validated = [
+    return fold_records(windows, folds, tested, boosting_validation(windows, folds, seed, scaling, max_windows))
+
+
+def boosting_validation(
+    windows: Windows,
+    folds: Sequence[Fold],
+    seed: int,
+    scaling: Scaling = "window",
+    max_windows: int | None = MAX_TRAINING_WINDOWS,
+) -> list[Float64[np.ndarray, " validation"]]:
+    """Return what gradient boosting predicts for the validation windows of each fold; see `boosting_records`.
+
+    Time: the probability of a validation window depends on what was resolved before the validation windows began.
+    """
+    return [
         predict_baseline(BOOSTING, windows, fold.train, fold.validation, seed, scaling, max_windows) for fold in folds
     ]
-    return fold_records(windows, folds, tested, validated)
 
 
 def reversal_records(

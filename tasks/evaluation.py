@@ -17,7 +17,7 @@ from prefect import get_run_logger, task
 
 from model.abstention import AbstentionSpec, rank_record, score_abstention, signed_moves
 from model.bars import Bars
-from model.baseline_records import BOOSTING, REVERSAL, BaselineRecords, boosting_records, reversal_records
+from model.baseline_records import BOOSTING, REVERSAL, BaselineRecords, fold_records, reversal_records
 from model.baselines import capped_windows_note
 from model.confusion_picture import confusion_svg
 from model.cost_class_evaluation import evaluate_cost_classes
@@ -33,8 +33,8 @@ from model.recipe import Recipe
 from model.record import Record
 from model.trading import TradingResult, TradingSpec
 from model.trading_policy_comparison import compare_policies
-from model.walk_forward import walk_baselines_forward
 from model.windows import Windows
+from tasks.baseline_fits import FittedBaselines
 from tasks.champion.corrected_skill import comparable_records, deflated_sharpe_ratios, sign_returns
 from tasks.console.progress import current_progress
 from tasks.pages.prefect_artifacts import show_links, show_table
@@ -69,6 +69,7 @@ def evaluate(
     ref: WindowsRef,
     recipe: Recipe,
     folds: list[FoldOutcome],
+    fitted: FittedBaselines,
     run_id: str,
     costs: TradingSpec = TradingSpec(),
     abstention: AbstentionSpec = AbstentionSpec(),
@@ -79,7 +80,7 @@ def evaluate(
         fold_run_ids = [fold.run_id for fold in folds]
         record = pooled_record(workspace.runs, fold_run_ids)
         windows, split = read_folds(ref.bars, ref.window, recipe.folds)
-        baselines = walk_baselines_forward(windows, split, seed, recipe.network.scaling)
+        baselines = fitted.tested
         bars = workspace.bar_store.read_bars(ref.series_bars)
         validation = validation_records(workspace.runs, fold_run_ids)
         traded = trade_both_ways(record, bars, costs, seed, validation)
@@ -118,7 +119,7 @@ def evaluate(
                 seed,
                 looks.recipes,
                 sign_returns(others, bars, costs),
-                _traded_baselines(windows, split, bars, recipe, baselines[BOOSTING]),
+                _traded_baselines(windows, split, bars, recipe, fitted),
             ),
         )
         workspace.runs.log_values(run_id, params=flatten_specs({"abstention": abstention.model_dump()}))
@@ -132,14 +133,14 @@ def evaluate(
 
 
 def _traded_baselines(
-    windows: Windows, folds: Sequence[Fold], bars: Bars, recipe: Recipe, boosting: np.ndarray
+    windows: Windows, folds: Sequence[Fold], bars: Bars, recipe: Recipe, fitted: FittedBaselines
 ) -> dict[str, BaselineRecords]:
     """Return the baselines that are traded as the network is."""
     filled, _ = fill_gaps(bars, recipe.window.gaps)
     moves = further_factors({recipe.symbol: filled})[recipe.symbol][:, FURTHER_FACTORS.index("unusual_move")]
     decided = np.searchsorted(filled.closed_at, windows.decided_at)
     return {
-        BOOSTING: boosting_records(windows, folds, boosting, recipe.training.seed, recipe.network.scaling),
+        BOOSTING: fold_records(windows, folds, fitted.tested[BOOSTING], fitted.boosting_validated),
         REVERSAL: reversal_records(windows, folds, moves[decided]),
     }
 

@@ -53,13 +53,15 @@ def dask_runner(address: str) -> Any:
 def run_folds(runner: Any, fold: Task[..., Outcome], calls: Sequence[dict[str, Any]]) -> list[Outcome]:
     """Submit the task of a fold with each set of arguments, and return the results in their order.
 
+    The newest fold starts first: it has the most training windows, so the threads end at about the same time.
+
     Raises:
         SpecError: the cluster has lost its workers.
     """
     with runner:
-        futures = [runner.submit(fold, call) for call in calls]
+        futures = [runner.submit(fold, call) for call in reversed(calls)]
         try:
-            return [future.result() for future in futures]
+            return [future.result() for future in reversed(futures)]
         except Exception as error:
             if type(error).__name__ not in LOST_WORKERS:
                 raise

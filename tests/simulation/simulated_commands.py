@@ -186,7 +186,10 @@ class Training:
         runs.finish_run(fold)
         return [FoldOutcome(0, fold, 3, 3, 0.0, "cpu", 0.69)]
 
-    def evaluate(self, ref: Any, recipe: Recipe, folds: Any, run_id: str, *_: Any) -> Any:  # noqa: ARG002
+    def fit_baselines(self, ref: Any, recipe: Recipe) -> None:
+        """Fit nothing."""
+
+    def evaluate(self, ref: Any, recipe: Recipe, folds: Any, baselines: Any, run_id: str, *_: Any) -> Any:  # noqa: ARG002
         """Log the record, its fold networks and the base rate."""
         record, _ = self._record(ref, recipe, run_id)
         networks = pd.DataFrame({"0": record.probabilities})
@@ -390,9 +393,9 @@ def simulated(home: Path, clock: Clock, exchange: Exchange, faults: Faults, rng:
     }.items():
         stand_ins += [(flow, name, _plain(getattr(flow, name))) for name in tasks_of]
     stand_ins += [
-        (flows.retrain, name, getattr(training, name))
-        for name in ("train_folds", "evaluate", "fit_final", "register", "report")
+        (flows.retrain, name, getattr(training, name)) for name in ("train_folds", "evaluate", "register", "report")
     ]
+    stand_ins += [(flows.retrain, name, _submitted(getattr(training, name))) for name in ("fit_baselines", "fit_final")]
     stand_ins.append((flows.retrain, "audit_retrain", lambda *_: None))
     stand_ins += [(mlflow.MlflowClient, name, _faulty_write_of_mlflow(faults, name)) for name in MLFLOW_WRITES]
     stand_ins += [(mlflow.MlflowClient, name, _faulty_read_of_mlflow(faults, name)) for name in MLFLOW_READS]
@@ -435,6 +438,16 @@ class _FlowRun:
 
 def _plain(task: Any) -> Any:
     return task.fn
+
+
+def _submitted(function: Callable[..., Any]) -> SimpleNamespace:
+    """Return a task that runs as soon as it is submitted."""
+
+    def submit(*given: Any) -> SimpleNamespace:
+        found = function(*given)
+        return SimpleNamespace(result=lambda: found)
+
+    return SimpleNamespace(submit=submit)
 
 
 def _retried(task: Any) -> SimpleNamespace:
