@@ -1,5 +1,6 @@
 """What every command does around its work: read the settings, keep library output off the terminal, print JSON."""
 
+import gc
 import logging
 import math
 import os
@@ -200,6 +201,16 @@ def flow_progress(settings: Settings) -> Iterator[tuple["RunProgress", Path]]:
             raise Interrupted(describe_interruption(run.newest, run.done)) from interrupt
 
 
+# Modules that a flow imports when it needs them, in that order: a second of the start of a server passes meanwhile.
+IMPORTED_LATER = (
+    "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "great_expectations",
+    "great_expectations.checkpoint.actions",
+    "mlflow.pyfunc",
+)
+
+
 @contextmanager
 def tensorflow_imported() -> Iterator[None]:
     """Import TensorFlow, and then what the body imports, while a temporary Prefect server starts.
@@ -208,10 +219,15 @@ def tensorflow_imported() -> Iterator[None]:
     """
     from tasks.services.prefect_server import local_server
 
-    with local_server():
-        import tensorflow  # noqa: F401, ICN001 - imported here: ten seconds, which other commands must not pay
+    gc.disable()  # nothing that is imported is garbage
+    try:
+        with local_server(meanwhile=IMPORTED_LATER):
+            import tensorflow  # noqa: F401, ICN001 - imported here: ten seconds, which other commands must not pay
 
-        yield
+            yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class Interrupted(RiseOrFallError):

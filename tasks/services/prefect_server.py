@@ -6,8 +6,9 @@ users of this machine reach it as well, so it has a password, which nobody but t
 """
 
 import atexit
+import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from tasks.registry.file_lock import hold_file
@@ -41,8 +42,11 @@ BARE = {"PREFECT_UI_ENABLED": "false", "PREFECT__SERVER_EPHEMERAL": "1", "PREFEC
 
 
 @contextmanager
-def local_server() -> Iterator[None]:
+def local_server(meanwhile: Iterable[str] = ()) -> Iterator[None]:
     """Start a temporary server while the body runs, and wait until it answers; do nothing if there is a server.
+
+    Args:
+        meanwhile: modules to import after the body for as long as the server does not answer.
 
     Raises:
         ServiceNotStarted: it exited, or did not answer in time.
@@ -61,11 +65,15 @@ def local_server() -> Iterator[None]:
         process = launch(service, environment, log_path, new_mark(service))
         atexit.register(process.terminate)  # the guard ends the server; the run does not wait for it
         yield
-        limit = time.monotonic() + STARTUP_TIMEOUT_SECONDS
+        limit, modules = time.monotonic() + STARTUP_TIMEOUT_SECONDS, iter(meanwhile)
         while not is_healthy(service.health_url):
             if process.poll() is not None or time.monotonic() > limit:
                 raise ServiceNotStarted(describe_failed_start(service, log_path))
-            time.sleep(POLL_SECONDS)
+            module = next(modules, None)
+            if module is None:
+                time.sleep(POLL_SECONDS)
+            else:
+                importlib.import_module(module)
     set_environment({"PREFECT_API_URL": service.address, **prefect_client_variables(password)}, replace=True)
     from prefect.context import refresh_global_settings_context
 
