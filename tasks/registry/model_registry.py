@@ -28,7 +28,7 @@ from tasks.registry.model_files import FILES, LoadedVersion, ModelFiles, write_m
 from tasks.registry.model_signature import model_signature
 from tasks.registry.run_artifacts import MODEL_FOLDER
 from tasks.registry.serving_code import write_serving_code
-from tasks.registry.serving_requirements import pinned_requirements
+from tasks.registry.serving_requirements import pinned_requirements, skip_comparison_with_installed
 from tasks.registry.unreachable_store import failed_fetch, is_there, require_answer
 from tasks.settings import masked
 from tasks.store.decision_log import LoggedDecision
@@ -158,6 +158,7 @@ class ModelRegistry:
         import mlflow.pyfunc  # imported here: see client
         from mlflow.models import Model
 
+        skip_comparison_with_installed()
         with tempfile.TemporaryDirectory() as place:
             artifacts = write_model_files(Path(place), files)
             digests = {name: sha256(Path(path).read_bytes()) for name, path in artifacts.items()}

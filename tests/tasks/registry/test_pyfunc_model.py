@@ -7,6 +7,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from mlflow.utils import requirements_utils
 from panel_home import SYMBOLS, coins, panel_recipe, tiny_record
 from synthetic_bars import random_walk
 from tiny_network import tiny_onnx
@@ -20,6 +21,7 @@ from model.record import Record
 from model.training import TrainingSpec
 from model.windows import WindowSpec, cut_windows
 from tasks.registry.model_files import LoadedVersion, ModelFiles
+from tasks.registry.serving_requirements import pinned_requirements
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -153,3 +155,16 @@ def test_a_prediction_that_fails_is_no_unreadable_example(tmp_path: Path, monkey
     (loaded.folder.parent / "input_example.json").write_text('{"columns": ["close"], "data": [[1.0]]}')
     with pytest.raises(UnsoundModel, match=r"input_example\.json cannot be read: .*missing timestamp"):
         LoadedVersion(loaded.place, loaded.folder).predict_example()
+
+
+def test_a_registration_does_not_read_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow would read the list of files of every installed package, to compare requirements that cannot differ."""
+
+    def map_of_packages() -> None:
+        raise AssertionError("the map of installed packages was made")
+
+    monkeypatch.setattr(requirements_utils, "_init_modules_to_packages_map", map_of_packages)
+    monkeypatch.setattr(requirements_utils._logger, "warning", pytest.fail)  # MLflow reports errors as warnings
+    _, loaded = register(tmp_path, "temperature")
+    stated = (loaded.folder.parent / "requirements.txt").read_text(encoding="utf-8").split()
+    assert sorted(stated) == sorted(pinned_requirements())
