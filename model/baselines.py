@@ -8,6 +8,7 @@ cost an infinite log loss, so all are kept inside (0, 1).
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -112,16 +113,23 @@ def _persistence(train: Windows, test: Windows) -> Float64[np.ndarray, " test"]:
 
 def _fit_and_predict(learner: Any, train: Windows, test: Windows, scale: Scale) -> Float64[np.ndarray, " test"]:
     """Fit a scikit-learn classifier on the training windows and predict the test windows in batches."""
-    from threadpoolctl import threadpool_limits  # imported here: comes with scikit-learn
-
     starts = range(0, len(test), BATCH_WINDOWS)
     indices = (np.arange(start, min(start + BATCH_WINDOWS, len(test)), dtype=np.int64) for start in starts)
     # Threads spin while they wait: on a busy machine a small fit took ten times as long with two threads. Their number
     # changes no result.
-    with threadpool_limits(1 if len(train) < ONE_THREAD_WINDOWS else None):
+    with _thread_pools().limit(limits=1 if len(train) < ONE_THREAD_WINDOWS else None):
         learner.fit(_inputs(train, scale), train.labels)
         batches = [learner.predict_proba(_inputs(test.take(index), scale))[:, 1] for index in indices]
     return np.concatenate([np.empty(0), *batches])
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:
+    """Return the controller of the thread pools of NumPy and scikit-learn; it looks at every library of the process."""
+    import sklearn.ensemble  # noqa: F401 - loads the pools; imported here: scikit-learn takes seconds to import
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _inputs(windows: Windows, scale: Scale) -> Float64[np.ndarray, "window input"]:

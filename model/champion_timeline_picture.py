@@ -104,9 +104,11 @@ def _draw_champions(ax: "Axes", steps: Sequence[Step]) -> None:
 def _draw_losses(ax: "Axes", steps: Sequence[Step]) -> None:
     """Draw each challenger's log loss difference to the base rate, with its interval."""
     measured = [(k, step) for k, step in enumerate(steps) if np.isfinite(step.difference)]
-    for k, step in measured:
-        ax.plot([k, k], [step.low, step.high], color=MARKS[step.action][1], linewidth=1.2)
-        ax.plot(k, step.difference, marker="o", markersize=3.5, color=MARKS[step.action][1])
+    places, shades = [k for k, _ in measured], [MARKS[step.action][1] for _, step in measured]
+    # Two collections: hundreds of single lines take longer than everything else of the picture.
+    ax.vlines(places, [step.low for _, step in measured], [step.high for _, step in measured],
+              colors=shades, linewidth=1.2)  # fmt: skip
+    ax.scatter(places, [step.difference for _, step in measured], s=12, c=shades, zorder=2)
     ax.axhline(0.0, color=QUIET, linewidth=0.8, zorder=1)
     ax.set_ylabel("log loss vs.\nthe base rate (nats)", fontsize=8)
 

@@ -17,38 +17,37 @@ GRID = "#ececec"
 MANY_POINTS = 4000  # above, points are drawn with WebGL
 PRICE_FORMAT = ",.9~r"  # plain numbers, such as 60,000 and 0.00002; plotly would write 60k and 20μ
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
+AXIS = {"gridcolor": GRID, "zeroline": False, "automargin": True, "exponentformat": "none", "linecolor": "#cccccc"}
 
 
 def new_figure(height_pixels: int) -> "Figure":
     """Return an empty figure in the project's style."""
     import plotly.graph_objects as go  # imported here: plotly takes a second
 
-    return _styled(go.Figure(), height_pixels)
+    return go.Figure(layout={**_layout(height_pixels), "xaxis": AXIS, "yaxis": AXIS})
 
 
 def new_panels(height_pixels: int, **layout: Any) -> "Figure":
     """Return stacked panels with a shared time axis."""
     from plotly.subplots import make_subplots  # imported here: plotly takes a second
 
-    return _styled(make_subplots(cols=1, shared_xaxes=True, vertical_spacing=0.05, **layout), height_pixels)
+    figure = make_subplots(cols=1, shared_xaxes=True, vertical_spacing=0.05, **layout)
+    axes = dict.fromkeys((name for name in figure.layout if name.startswith(("xaxis", "yaxis"))), AXIS)
+    return figure.update_layout({**_layout(height_pixels), **axes})
 
 
-def _styled(figure: "Figure", height_pixels: int) -> "Figure":
-    figure.update_layout(
-        template="none",
-        height=height_pixels,
-        margin=MARGIN,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}},
-        hoverlabel={"font": {"size": 12}},
-        dragmode=False,  # on a phone, dragging scrolls the page
-    )
-    axes = {"gridcolor": GRID, "zeroline": False, "automargin": True, "exponentformat": "none", "linecolor": "#cccccc"}
-    figure.update_xaxes(**axes)
-    figure.update_yaxes(**axes)
-    return figure
+def _layout(height_pixels: int) -> dict[str, Any]:
+    return {
+        "template": "none",
+        "height": height_pixels,
+        "margin": MARGIN,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"size": 11}},
+        "hoverlabel": {"font": {"size": 12}},
+        "dragmode": False,  # on a phone, dragging scrolls the page
+    }
 
 
 def add_trace(figure: "Figure", kind: str, row: int | None = None, **trace: Any) -> None:

@@ -239,13 +239,14 @@ class ExperimentRuns:
 
     def log_figure(self, run_id: str, figure: "Figure", path: str) -> None:
         """Log a matplotlib figure as an image of few colours: a third of the size."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported here: takes a second
         from PIL import Image  # imported here: a dependency of matplotlib, for pictures only
 
-        drawn, small = io.BytesIO(), io.BytesIO()
-        figure.savefig(drawn, format="png")
-        with Image.open(drawn) as image:
-            colours = image.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
-            colours.save(small, format="png", optimize=True)
+        canvas: Any = FigureCanvasAgg(figure)  # matplotlib's drawing has no types
+        small = io.BytesIO()
+        canvas.draw()
+        image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+        image.quantize(PICTURE_COLOURS, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
         folder, _, name = path.rpartition("/")
         self.log_files(run_id, {name: small.getvalue()}, folder)
 

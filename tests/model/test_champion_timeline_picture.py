@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from model.champion_timeline_picture import LAST_STEPS, MARKS, Action, Step, champion_history_picture
 
@@ -39,8 +40,14 @@ def test_the_line_follows_the_champion_and_versions_are_ordered_as_numbers() -> 
     assert np.asarray(line.get_ydata()).tolist() == [0, 1, 1, 1, 4, 1, 5, 5]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["champion", "promote (4)", "hold (1)", "reject (1)", "rollback (1)", "forced (1)"]
-    dots = [line for line in losses.get_lines() if line.get_marker() == "o"]
-    assert len(dots) == 6  # the unmeasured one is not drawn
+    intervals, dots = losses.collections
+    measured = [0, 1, 2, 4, 5, 6]  # the other one is not drawn
+    assert dots.get_offsets().tolist() == [[place, -0.001] for place in measured]
+    assert [each.tolist() for each in intervals.get_segments()] == [[[k, -0.004], [k, 0.002]] for k in measured]
+    shades = [MARKS[steps()[place].action][1] for place in measured]
+    assert (
+        [to_hex(each) for each in dots.get_facecolors()] == [to_hex(each) for each in intervals.get_colors()] == shades
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, pytest.param(500, marks=pytest.mark.e2e)])

@@ -6,12 +6,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 
 import pytest
 import requests
+from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from model.bars import Series
 from model.errors import DamagedHome, NoChampion, StoreUnavailable, UnsoundModel
@@ -210,3 +213,14 @@ def test_files_beyond_the_limit_are_not_remembered(monkeypatch: pytest.MonkeyPat
         assert CACHE.files == {("sqlite://", "run", "c"): b"78"}  # the new `a` has no place, the old one is outdated
     CACHE.keep_file(("sqlite://", "run", "d"), b"1")  # no retrain runs
     assert not CACHE.files
+
+
+def test_a_figure_is_logged_in_its_size_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = Figure(figsize=(3, 2), dpi=50)
+    figure.patch.set_facecolor("#0072b2")
+    kept: dict[str, bytes] = {}
+    monkeypatch.setattr(ExperimentRuns, "log_files", lambda _self, _run, files, folder: kept.update({folder: files}))
+    ExperimentRuns.log_figure(object.__new__(ExperimentRuns), "run", figure, "pictures/history.png")
+    with Image.open(BytesIO(kept["pictures"]["history.png"])) as image:
+        assert (image.size, image.mode) == ((150, 100), "P")
+        assert {colour for _, colour in image.convert("RGB").getcolors()} == {(0x00, 0x72, 0xB2)}
