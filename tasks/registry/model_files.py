@@ -169,6 +169,24 @@ class LoadedVersion:
         except (OSError, ValueError, SpecError) as error:  # pyarrow raises OSError for some broken content
             raise UnsoundModel(f"{self.place}: {RECORD} cannot be read: {error}") from error
 
+    def newest_fold(self) -> Float64[np.ndarray, " decision"]:
+        """Return P(rise) of the record's newest test fold, oldest first; read without pandas, which takes longer.
+
+        Raises:
+            UnsoundModel: the file is no record.
+        """
+        import pyarrow.parquet as pq  # imported here: a version that stated no share needs no record
+
+        content = self._read(RECORD)
+        try:
+            rows = pq.ParquetFile(BytesIO(content)).read(["decided_at", "fold", "probability"])
+            fold, probabilities = np.asarray(rows["fold"]), np.asarray(rows["probability"], np.float64)
+            order = np.argsort(np.asarray(rows["decided_at"]), kind="stable")
+        except (OSError, ValueError, LookupError) as error:  # pyarrow raises OSError for some broken content
+            raise UnsoundModel(f"{self.place}: {RECORD} cannot be read: {error}") from error
+        newest: np.ndarray = probabilities[order][fold[order] == fold[order[-1]]]
+        return newest
+
     def predict_example(self) -> Float64[np.ndarray, " window"]:
         """Return P(rise) of the windows of the input example that MLflow keeps with the version.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.abstention import hold_share, rank_confidences
 from model.metrics import THRESHOLD
-from model.times import as_utc, column_times, to_datetimes
+from model.times import as_utc
 from tasks.champion.stated_share import stated_share
 from tasks.registry.model_files import LoadedVersion
 from tasks.registry.model_registry import Version
@@ -36,15 +36,12 @@ def opinion_on(workspace: Workspace, version: Version, loaded: LoadedVersion, pr
     stated = stated_share(workspace, version)
     if stated is None:
         return None
-    record, decided_at = loaded.record(), as_utc(prediction.decided_at)
+    decided_at = as_utc(prediction.decided_at)
     live: dict[datetime, float] = {}
     for log in (workspace.shadow_log, workspace.prediction_log):
-        stored = log.read(workspace.name, (version.version,))
-        live |= zip(to_datetimes(column_times(stored["decided_at"])), stored["probability"], strict=True)
+        live |= log.probabilities(workspace.name, version.version)
     before = [live[moment] for moment in sorted(live) if moment < decided_at]
-    ranks = rank_confidences(
-        record.probabilities[record.fold == record.fold[-1]], np.array([*before, prediction.probability])
-    )
+    ranks = rank_confidences(loaded.newest_fold(), np.array([*before, prediction.probability]))
     if not hold_share(ranks, stated).held[-1]:
         return "none"
     return "rise" if prediction.probability > THRESHOLD else "fall"

@@ -7,14 +7,14 @@ in the table. Note: `interval` and `timestamp` are SQL keywords and must be quot
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
 from model.bars import COLUMNS, Bars, Series
 from model.errors import GapError, SpecError
-from model.times import column_times
+from model.times import column_times, to_datetime64
 from tasks.store.delta_table import Table, quoted
 from tasks.store.table_cache import is_small, read_once
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VALUES = COLUMNS[1:]
 BATCH_BARS = 131_072  # bars handed over at once: 6 MB
+FILE_COLUMNS = ("partition.symbol", "partition.interval", "partition.year", "num_records", "min.timestamp")
 SPAN_BARS = 524_288  # bars compared at once: 25 MB on either side
 
 
@@ -103,12 +104,10 @@ def open_bars(bars: Table, version: int | None = None) -> "DeltaTable":
 
 def layout(table: "DeltaTable", series: Series) -> tuple[Counter[int], np.datetime64 | None]:
     """Count the files of a series by year, and return the open time of one of its bars (None without bars)."""
-    ours = _files(table, series)
-    years = Counter(ours["partition.year"].to_pylist())
-    if not years or "min.timestamp" not in ours.column_names:
-        return years, None
-    times = ours["min.timestamp"].drop_null().slice(0, 1).combine_chunks()
-    return years, _times(times)[0] if len(times) else None
+    files = _files(table, series)
+    firsts = [each["min.timestamp"] for each in files if each.get("min.timestamp") is not None]
+    years = Counter(each["partition.year"] for each in files)
+    return years, to_datetime64(firsts[0]) if firsts else None
 
 
 def newest_years(table: "DeltaTable", series: Series, count: int, before: int | None = None) -> list[int]:
@@ -120,9 +119,9 @@ def newest_years(table: "DeltaTable", series: Series, count: int, before: int | 
         count: number of bars.
         before: bars of this year and later ones are not counted; None to count all.
     """
-    ours, held = _files(table, series), Counter[int]()
-    for year, bars in zip(ours["partition.year"].to_pylist(), ours["num_records"].to_pylist(), strict=True):
-        held[year] += bars or 0  # a file that does not say
+    held = Counter[int]()
+    for each in _files(table, series):
+        held[each["partition.year"]] += each["num_records"] or 0  # a file that does not say
     found: list[int] = []
     counted = 0
     for year in sorted(held, reverse=True):
@@ -133,14 +132,16 @@ def newest_years(table: "DeltaTable", series: Series, count: int, before: int | 
     return found
 
 
-def _files(table: "DeltaTable", series: Series) -> "pa.Table":
-    """Return what the log says about each file of a series."""
+def _files(table: "DeltaTable", series: Series) -> list[dict[str, Any]]:
+    """Return what the log says about each file of a series: its year, its bars and its first open time if known."""
     import pyarrow as pa  # imported here: a command that reads no bars starts without it
-    import pyarrow.compute as pc  # imported here: the same
 
     files = pa.table(table.get_add_actions(flatten=True))
-    of_symbol = pc.equal(files["partition.symbol"], series.symbol)
-    return files.filter(pc.and_(of_symbol, pc.equal(files["partition.interval"], series.interval)))
+    ours = series.symbol, series.interval
+    known = [name for name in FILE_COLUMNS if name in files.column_names]
+    # Without pyarrow.compute, whose import takes longer than all of this.
+    rows = files.select(known).to_pylist()
+    return [each for each in rows if (each["partition.symbol"], each["partition.interval"]) == ours]
 
 
 def read(
@@ -329,9 +330,7 @@ def no_bars(series: Series) -> Bars:
 
 def _times(column: "pa.Array") -> Shaped[np.ndarray, " bar"]:
     """Take a column of times as datetime64[us]."""
-    import pyarrow as pa  # imported here: a command that reads no bars starts without it
-
-    times: np.ndarray = column.cast(pa.int64()).to_numpy(zero_copy_only=False).astype("datetime64[us]")
+    times: np.ndarray = column.to_numpy(zero_copy_only=False).astype("datetime64[us]")
     return times
 
 

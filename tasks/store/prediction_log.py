@@ -226,19 +226,27 @@ class PredictionLog:
         table = self._table.open()
         if table is None:
             return None
-        import pyarrow.compute as pc  # imported here: see _table
-
         for times in newest_first(table, "decided_at"):
             where = f"series_name = {quoted(series_name)} AND {times}"
-            newest: datetime | None = pc.max(read_rows(table, self._schema("decided_at"), where)["decided_at"]).as_py()
-            if newest is not None:
-                return newest
+            found = read_rows(table, self._schema("decided_at"), where)["decided_at"].to_numpy()
+            if len(found):
+                return to_datetime(found.max())
         return None
 
     def _schema(self, *names: str) -> "pa.Schema":
         import pyarrow as pa  # imported here: see _table
 
         return pa.schema([self._table.schema.field(name) for name in names])
+
+    def probabilities(self, series_name: str, version: str) -> dict[datetime, float]:
+        """Return what a version of a series predicted, by `decided_at`; read without pandas."""
+        table = self._table.open()
+        if table is None:
+            return {}
+        where = f"series_name = {quoted(series_name)} AND version = {quoted(version)}"
+        found = read_rows(table, self._schema("decided_at", "probability"), where)
+        times = map(as_utc, found["decided_at"].to_pylist())
+        return dict(zip(times, found["probability"].to_pylist(), strict=True))
 
     def read(
         self, series_name: str = "", versions: Sequence[str] = (), since: datetime | None = None

@@ -1,5 +1,8 @@
 """The opinion of the champion follows from what it predicted before, and an older version has none."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
 
-from model.times import to_datetime
+from model.times import to_datetime, to_datetimes
 from tasks.champion.stated_share import OPINION_SHARE
 from tasks.console.prediction_tables import show_forecast
 from tasks.serving.forecast import forecast
@@ -128,3 +131,34 @@ def test_a_version_whose_retrain_stated_no_share_has_no_opinion(
     for opinion, among in (("rise", "(among its"), ("none", "(too close to 50 %: not among its")):
         show_forecast(stated.to_dict() | {"opinion": opinion})
         assert f"opinion: {opinion} {among} most confident decisions" in capsys.readouterr().out
+
+
+PROGRAM = """
+import sys
+from datetime import datetime
+from tasks.store.arrow_without_pandas import use_arrow_without_pandas
+use_arrow_without_pandas()
+from model.bars import Series
+from tasks.serving.forecast import forecast
+from tasks.settings import Settings
+day = datetime.fromisoformat(sys.argv[1])
+found = forecast(Series("BTC-USD", "1d"), Settings(), as_of=day, now=day)
+assert found.opinion is not None
+print([name for name in ("pandas", "pyarrow.compute", "scipy") if name in sys.modules])
+"""
+
+
+@pytest.mark.e2e
+def test_an_opinion_does_without_the_slow_imports(workspace: Workspace) -> None:
+    """They took a third of a whole `predict`."""
+    state_share(workspace)
+    environment = os.environ | {"RISEORFALL_HOME": str(workspace.settings.root)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    for day in to_datetimes(
+        BARS.closed_at[TRAINED + 1 : TRAINED + 3]
+    ):  # the second one reads what the first one stored
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, day.isoformat()],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout == "[]\n", done.stderr

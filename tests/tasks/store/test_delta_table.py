@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -311,3 +312,20 @@ def test_a_checkpoint_that_fails_does_not_fail_the_commit(
     assert table.change(lambda _: Change(ROWS)) == 1
     assert numbers(table) == [1]
     assert "version 1 has no checkpoint: no space left on device" in caplog.text
+
+
+@pytest.mark.parametrize("cast_rows", [0, 10])
+def test_rows_have_the_types_of_the_schema_however_they_are_converted(
+    cast_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta_table, "CAST_ROWS", cast_rows)
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    rows = pa.table({"name": ["a", None], "at": pa.array([at, None], pa.timestamp("us", "UTC")), "number": [1, 2]})
+    table = Table(str(tmp_path / "typed"), rows.schema)
+    table.change(lambda _: Change(rows))
+    opened = table.open()
+    assert opened is not None
+    wanted = rows.schema.append(pa.field("later", pa.float64()))  # a column that the stored table lacks
+    found = read_rows(opened, wanted)
+    assert found.schema.types == wanted.types
+    assert found.to_pylist() == [{**row, "later": None} for row in rows.to_pylist()]

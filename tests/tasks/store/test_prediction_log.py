@@ -158,3 +158,17 @@ def test_earlier_decisions_are_left_out_on_request(predictions: PredictionLog) -
     found = predictions.read(PREDICTION.series_name, since=AT - timedelta(days=2))
     assert len(found) == 3
     assert found["decided_at"].min() == AT - timedelta(days=2)
+
+
+def test_probabilities_are_those_of_one_version_of_one_series(predictions: PredictionLog) -> None:
+    assert predictions.probabilities("BTC-USD-1d", "1") == {}
+    earlier = AT - timedelta(days=1)
+    predictions.store_all(
+        [
+            PREDICTION,
+            replace(PREDICTION, decided_at=earlier, probability=0.25),
+            replace(PREDICTION, version="2", probability=0.6),
+            replace(PREDICTION, series_name="ETH-USD-1d", probability=0.7),
+        ]
+    )
+    assert predictions.probabilities("BTC-USD-1d", "1") == {AT: 0.53, earlier: 0.25}
