@@ -4,10 +4,21 @@ On a pipe the same progress is printed as plain lines. What libraries write to s
 `flows/cli/terminal_session.py`.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from model.training import Epoch
 from tasks.console.escaping_console import Console
@@ -16,13 +27,27 @@ from tasks.console.progress import format_fit, format_losses
 EPOCHS_PER_LINE = 10  # on a pipe
 
 
+class _Bars(Progress):
+    """Steps above fits, and folds by their number: the newest one starts first."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Return the table that is drawn."""
+        yield self.make_tasks_table(sorted(self.tasks, key=_place))
+
+
+def _place(bar: Task) -> tuple[int, str, int]:
+    if bar.total is None:
+        return 0, "", bar.id
+    return (1, bar.description, bar.id) if bar.description.startswith("fold ") else (2, "", bar.id)
+
+
 class TerminalProgress:
     """Draw a spinner for the current step and a bar for the epochs of each fit; print plain lines on a pipe."""
 
     def __init__(self, console: Console) -> None:
         """Draw on `console`."""
         self.console = console
-        self.bars = Progress(
+        self.bars = _Bars(
             SpinnerColumn(),
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=16),  # so that losses and time fit into 80 columns
