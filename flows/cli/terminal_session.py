@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedWriter, FileIO, TextIOWrapper
@@ -201,27 +201,25 @@ def flow_progress(settings: Settings) -> Iterator[tuple["RunProgress", Path]]:
             raise Interrupted(describe_interruption(run.newest, run.done)) from interrupt
 
 
-# Modules that a flow imports when it needs them, in that order: a second of the start of a server passes meanwhile.
-IMPORTED_LATER = (
-    "mlflow",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "great_expectations",
-    "great_expectations.checkpoint.actions",
-    "mlflow.pyfunc",
-)
+# Modules that a flow imports when it needs them, in that order.
+OF_MLFLOW = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
+OF_CHECKS = ("great_expectations", "great_expectations.checkpoint.actions")
 
 
 @contextmanager
-def tensorflow_imported() -> Iterator[None]:
+def tensorflow_imported(later: Sequence[str] = OF_MLFLOW) -> Iterator[None]:
     """Import TensorFlow, and then what the body imports, while a temporary Prefect server starts.
 
     At the end of the context the server answers. Caution: a flow must not be imported before.
+
+    Args:
+        later: modules to import if the server needs more time; otherwise the flow imports them.
     """
     from tasks.services.prefect_server import local_server
 
     gc.disable()  # nothing that is imported is garbage
     try:
-        with local_server(meanwhile=IMPORTED_LATER):
+        with local_server(meanwhile=later):
             import tensorflow  # noqa: F401, ICN001 - imported here: ten seconds, which other commands must not pay
 
             yield

@@ -20,7 +20,14 @@ from flows.cli.option_panels import (
     WindowFlags,
 )
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
-from flows.cli.terminal_session import flow_progress, load_settings, print_json, tensorflow_imported
+from flows.cli.terminal_session import (
+    OF_CHECKS,
+    OF_MLFLOW,
+    flow_progress,
+    load_settings,
+    print_json,
+    tensorflow_imported,
+)
 from model.abstention import AbstentionSpec
 from model.bars import IntervalName
 from model.folds import FoldSpec
@@ -61,7 +68,7 @@ def retrain(
     settings = load_settings()
     require_readable(source)  # before the imports, which take seconds
     with flow_progress(settings) as (run, log_file):
-        with run.step("import"), tensorflow_imported():
+        with run.step("import"), tensorflow_imported((*OF_MLFLOW, *OF_CHECKS)):
             from flows.retrain import retrain as flow
         result = flow(
             source=source,
@@ -107,7 +114,7 @@ def retrain_panel(
 
     settings = load_settings()
     with flow_progress(settings) as (run, log_file):
-        with run.step("import"), tensorflow_imported():
+        with run.step("import"), tensorflow_imported((*OF_MLFLOW, *OF_CHECKS)):
             from flows.retrain_panel import retrain_panel as flow
         result = flow(
             interval=interval,

@@ -271,7 +271,7 @@ def test_a_retrain_links_the_pages_of_a_running_up(
     """The address becomes known while the flow is imported; the links shown afterwards are of the page server."""
 
     @contextmanager
-    def imported_under_up() -> Iterator[None]:
+    def imported_under_up(_: object) -> Iterator[None]:
         monkeypatch.setenv("RISEORFALL_PUBLIC_URL", "http://127.0.0.1:4299/data")
         yield
 
