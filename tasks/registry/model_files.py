@@ -182,9 +182,9 @@ class LoadedVersion:
             rows = pq.ParquetFile(BytesIO(content)).read(["decided_at", "fold", "probability"])
             fold, probabilities = np.asarray(rows["fold"]), np.asarray(rows["probability"], np.float64)
             order = np.argsort(np.asarray(rows["decided_at"]), kind="stable")
+            newest: np.ndarray = probabilities[order][fold[order] == fold[order[-1]]]
         except (OSError, ValueError, LookupError) as error:  # pyarrow raises OSError for some broken content
             raise UnsoundModel(f"{self.place}: {RECORD} cannot be read: {error}") from error
-        newest: np.ndarray = probabilities[order][fold[order] == fold[order[-1]]]
         return newest
 
     def predict_example(self) -> Float64[np.ndarray, " window"]:

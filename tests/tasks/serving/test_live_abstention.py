@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from synthetic_bars import random_walk
 from tiny_home import SERIES, tiny_home
@@ -100,12 +102,24 @@ def test_an_opinion_knows_the_newest_fold_and_the_predictions_of_its_own_version
     assert wanted != expected(frame["probability"].to_numpy(), [p for p, _ in daily])
 
 
-def test_a_torn_record_costs_the_opinion_and_not_the_prediction(
-    workspace: Workspace, caplog: pytest.LogCaptureFixture
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def empty(path: Path) -> None:
+    pd.read_parquet(path).head(0).to_parquet(path)
+
+
+def without_folds(path: Path) -> None:
+    pd.read_parquet(path).drop(columns="fold").to_parquet(path)
+
+
+@pytest.mark.parametrize("damage", [torn, empty, without_folds])
+def test_a_damaged_record_costs_the_opinion_and_not_the_prediction(
+    damage: Callable[[Path], None], workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     state_share(workspace)
-    path = workspace.registry.read_version("1").folder / "record.parquet"
-    path.write_bytes(path.read_bytes()[:-9])
+    damage(workspace.registry.read_version("1").folder / "record.parquet")
     day = to_datetime(BARS.closed_at[-1])
     for _ in range(2):  # as on every day
         found = forecast(SERIES, workspace.settings, as_of=day, now=day)
