@@ -20,11 +20,11 @@ from model.windows import Windows, WindowSpec, cut_windows
 
 Cut = Callable[[Bars, WindowSpec], Windows]
 Split = Callable[[Windows, FoldSpec], tuple[Fold, ...]]
-Predict = Callable[[Bars], tuple[np.ndarray, np.ndarray]]
+Predict = Callable[[Bars, np.datetime64 | None], tuple[np.ndarray, np.ndarray]]
 
 FULL_SAMPLE, SHORT_SAMPLE = 64, 8
 SAME_PROBABILITY = 1e-6  # a window alone and in a batch of thousands: float32 sums differ by some 1e-7
-MAX_BARS = 20_000  # newest bars on which predictions are repeated: each repetition predicts all of them
+MAX_BARS = 20_000  # newest bars on which predictions are repeated: each repetition cuts all their windows
 SCRAMBLE = (0.2, 5.0)  # range of the factors of later prices
 SUMMARY_LENGTH = 5_000  # own choice, characters: enough for every finding of one series
 
@@ -105,8 +105,8 @@ def audit(
         window: how windows are cut.
         folds: how they are split.
         record: an out-of-sample record on these windows; None skips it.
-        predict: bars -> (decided_at, outputs), of shape (window,) or (window, output): probability, expected move;
-            None skips predictions.
+        predict: bars, time of a decision or None for all -> (decided_at, outputs), of shape (window,) or
+            (window, output): probability, expected move; None skips predictions.
         sample: windows and predictions recomputed, each twice: newest, oldest and random ones.
         seed: of the sample and of the scrambling.
         cut: cuts windows.
@@ -278,7 +278,7 @@ def _audit_record(bars: Bars, spec: WindowSpec, record: Record, resolved: Window
 def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random.Generator) -> list[Finding]:
     """Recompute sampled predictions with later bars removed and scrambled."""
     bars = Bars(bars.interval, bars.opened_at[-MAX_BARS:], bars.ohlcv[-MAX_BARS:])
-    decided_at, outputs = predict(bars)
+    decided_at, outputs = predict(bars, None)
     chosen = sample_indices(len(decided_at), sample, rng)
     removed: list[np.datetime64] = []
     scrambled: list[np.datetime64] = []
@@ -289,9 +289,9 @@ def _audit_predictions(bars: Bars, predict: Predict, sample: int, rng: np.random
             (removed, without_later(bars, end)),
             (scrambled, with_later_scrambled(bars, end, rng)),
         ):
-            times, again = predict(kept)
-            place = np.flatnonzero(times == decided_at[which])
-            if len(place) != 1 or not float(np.abs(again[place[0]] - outputs[which]).max()) <= SAME_PROBABILITY:
+            times, again = predict(kept, decided_at[which])
+            same_time = len(times) == 1 and times[0] == decided_at[which]
+            if not same_time or not float(np.abs(again[0] - outputs[which]).max()) <= SAME_PROBABILITY:
                 bad.append(decided_at[which])
     return [
         finding_of("predictions with later bars removed", removed, len(chosen), "predictions differ"),

@@ -114,9 +114,18 @@ class Predictor:
         returns = expected_returns(self._calibrator.apply(outputs[:, 0]), moves)
         return {"expected_move": moves, "expected_return": returns} | found
 
-    def predict_outputs(self, bars: Bars) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, "window output"]]:
-        """Return decided_at as `predict` does, and the whole output of the network, not calibrated."""
+    def predict_outputs(
+        self, bars: Bars, at: np.datetime64 | None = None
+    ) -> tuple[Shaped[np.ndarray, " window"], Float64[np.ndarray, "window output"]]:
+        """Return decided_at as `predict` does, and the whole output of the network, not calibrated.
+
+        Args:
+            bars: as for `predict`.
+            at: predict the window decided at this time alone; None: all windows.
+        """
         windows = cut_windows(bars, self.window)
+        if at is not None:
+            windows = windows.take(np.flatnonzero(windows.decided_at == at))
         return windows.decided_at, self.run(windows)
 
     def run(self, windows: Windows) -> Float64[np.ndarray, "window output"]:

@@ -31,9 +31,13 @@ def bars(request: pytest.FixtureRequest, walk_bars: Bars, gappy_bars: Bars) -> B
     return chosen
 
 
-def last_change(bars: Bars) -> tuple[np.ndarray, np.ndarray]:
+def decided(windows: Windows, at: np.datetime64 | None) -> Windows:
+    return windows if at is None else windows.take(np.flatnonzero(windows.decided_at == at))
+
+
+def last_change(bars: Bars, at: np.datetime64 | None) -> tuple[np.ndarray, np.ndarray]:
     """Predict by the standardised last close of each window."""
-    windows = cut_windows(bars, SPEC)
+    windows = decided(cut_windows(bars, SPEC), at)
     return windows.decided_at, 1 / (1 + np.exp(-standardise(windows.values())[:, -1, -1]))
 
 
@@ -93,8 +97,8 @@ def resolved_one_bar_early(bars: Bars, spec: WindowSpec) -> Windows:
     return replace(windows, resolved_at=windows.resolved_at - bars.delta)
 
 
-def scaled_prediction(bars: Bars) -> tuple[np.ndarray, np.ndarray]:
-    windows = scaled_over_the_whole_series(bars, SPEC)
+def scaled_prediction(bars: Bars, at: np.datetime64 | None) -> tuple[np.ndarray, np.ndarray]:
+    windows = decided(scaled_over_the_whole_series(bars, SPEC), at)
     return windows.decided_at, 1 / (1 + np.exp(-windows.features[windows.ends, -1]))
 
 
@@ -144,6 +148,27 @@ def test_a_label_that_is_known_before_its_bar_is_caught(walk_bars: Bars) -> None
 def test_a_prediction_that_looks_ahead_is_caught(bars: Bars) -> None:
     found = audit(bars, SPEC, FOLDS, predict=scaled_prediction, sample=8)
     assert failed(found) == {"predictions with later bars removed", "predictions with later bars scrambled"}
+
+
+def test_a_prediction_that_depends_on_the_other_windows_of_its_batch_is_caught(bars: Bars) -> None:
+    """As a batch norm would that is not told that it predicts."""
+
+    def centred(bars: Bars, at: np.datetime64 | None) -> tuple[np.ndarray, np.ndarray]:
+        times, outputs = last_change(bars, at)
+        return times, outputs - outputs.mean()
+
+    found = audit(bars, SPEC, FOLDS, predict=centred, sample=8)
+    assert failed(found) == {"predictions with later bars removed", "predictions with later bars scrambled"}
+
+
+def test_a_prediction_that_is_missing_without_the_later_bars_is_caught(bars: Bars) -> None:
+    def one_bar_late(bars: Bars, at: np.datetime64 | None) -> tuple[np.ndarray, np.ndarray]:
+        times, outputs = last_change(bars, at)
+        kept = times < bars.closed_at[-1]
+        return times[kept], outputs[kept]
+
+    found = audit(bars, SPEC, FOLDS, predict=one_bar_late, sample=8)
+    assert failed(found) == {"predictions with later bars removed"}
 
 
 def test_blocks_tested_twice_are_caught(walk_bars: Bars) -> None:

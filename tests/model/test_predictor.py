@@ -94,6 +94,16 @@ def test_predict_last_equals_the_last_of_predict(predictor: Predictor, walk_bars
     assert last == pytest.approx(probabilities[-1], abs=1e-6)
 
 
+def test_outputs_of_one_decision_are_those_among_all(predictor: Predictor, gappy_bars: Bars) -> None:
+    decided_at, outputs = predictor.predict_outputs(gappy_bars)
+    for place in (0, 7, len(decided_at) - 1):
+        times, alone = predictor.predict_outputs(gappy_bars, decided_at[place])
+        assert times.tolist() == [decided_at[place]]
+        np.testing.assert_allclose(alone, outputs[place : place + 1], atol=1e-6)
+    times, none = predictor.predict_outputs(gappy_bars, decided_at[0] - np.timedelta64(1, "D"))
+    assert (len(times), none.shape) == (0, (0, 1))
+
+
 def test_chunks_change_nothing(predictor: Predictor, walk_bars: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
     _, whole = predictor.predict(walk_bars)
     monkeypatch.setattr("model.predictor.CHUNK_WINDOWS", 50)
