@@ -1,13 +1,16 @@
 """A home without space, or that cannot be written to: one clear sentence at once, never a traceback."""
 
 import errno
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -16,7 +19,14 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 from flows.cli import app as command_line
 from flows.cli import run
 from flows.cli.free_space import FREE_BYTES, require_space
-from flows.cli.terminal_session import describe_interruption, flow_progress, open_output, print_json, quiet_streams
+from flows.cli.terminal_session import (
+    describe_interruption,
+    flow_progress,
+    open_output,
+    print_json,
+    quiet_streams,
+    tensorflow_imported,
+)
 from model.errors import StoreUnavailable
 from tasks.settings import Settings, drop_unusable_width
 
@@ -254,3 +264,25 @@ def test_a_width_that_can_be_read_is_kept(columns: str, kept: str | None, monkey
     monkeypatch.setenv("COLUMNS", columns)
     drop_unusable_width()
     assert os.environ.get("COLUMNS") == kept
+
+
+@pytest.mark.parametrize("error", [None, StoreUnavailable("the server did not start")])
+def test_garbage_is_collected_again_after_the_imports(
+    error: StoreUnavailable | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def server(meanwhile: object) -> Iterator[None]:
+        assert meanwhile
+        yield
+        if error:
+            raise error
+
+    monkeypatch.setattr("tasks.services.prefect_server.local_server", server)
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))
+    try:
+        with nullcontext() if error is None else pytest.raises(StoreUnavailable), tensorflow_imported():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
