@@ -1,4 +1,4 @@
-"""Retrain: ingest, check, store, cut windows, train walk-forward, evaluate, fit, audit, register, promote, report.
+"""Retrain: ingest, check, store, cut windows, train walk-forward, fit, evaluate, audit, register, promote, report.
 
 Each line of the flow is a step; docs/one-retrain.md explains them in this order, with limits and defaults. Steps pass
 small references (`tasks/results.py`): bars stay in the store, arrays in MLflow. A step that raises ends the run as
