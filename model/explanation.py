@@ -20,6 +20,7 @@ from model.errors import SpecError, UnsoundModel
 from model.training_device import choose_device
 
 FIRST_STEPS, MAX_STEPS = 128, 8192  # points on the path of the integral
+STEPS_AT_ONCE = 512  # points of one prediction
 COMPLETENESS = 1e-4  # maximum gap between the sum of the attributions and the change of P(rise)
 STATE_TOLERANCE = 1e-4  # maximum gap between the recomputed states and the layer's output
 RECURRENT = ("lstm", "bilstm", "gru")
@@ -237,8 +238,8 @@ def integrated_gradients(network: Any, scaled: Float64[np.ndarray, "lookback fea
 
     def shares(steps: int) -> Float64[np.ndarray, "lookback feature"]:
         total = np.zeros_like(scaled)
-        for start in range(0, steps, FIRST_STEPS):
-            places = (np.arange(start, start + FIRST_STEPS) + 0.5) / steps
+        for start in range(0, steps, STEPS_AT_ONCE):
+            places = (np.arange(start, min(start + STEPS_AT_ONCE, steps)) + 0.5) / steps
             path = tf.constant(places[:, None, None] * scaled, tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(path)

@@ -69,7 +69,18 @@ class Tally:
     def score(self) -> dict[str, float]:
         """Return the metrics of `METRICS` by name; NaN where one is undefined."""
         falls, rises = self.falls.astype(np.float64), self.rises.astype(np.float64)
-        return {name: float(value[0]) for name, value in _scores(self.probabilities, falls[None], rises[None]).items()}
+        rise_losses, fall_losses = losses_by_outcome(self.probabilities)
+        predicted = predicts_rise(self.probabilities)
+        sums = (
+            rises @ rise_losses + falls @ fall_losses,
+            rises @ (1 - self.probabilities) ** 2 + falls @ self.probabilities**2,
+            rises @ predicted,
+            falls @ predicted,
+            rises.sum(),
+            falls.sum(),
+            rises @ (np.cumsum(falls) - falls / 2),
+        )
+        return {name: float(value[0]) for name, value in _metrics(*np.array(sums)[:, None]).items()}
 
 
 def tally(labels: Int8[np.ndarray, " window"], probabilities: Float64[np.ndarray, " window"]) -> Tally:
@@ -134,38 +145,60 @@ def score_resamples(
         UnsoundModel: a probability is not finite or not within 0 to 1.
     """
     _require_pair(labels, probabilities)
+    rose, predicted = labels == 1, predicts_rise(probabilities)
+    by_window = [
+        unchecked_losses(labels, probabilities),
+        (probabilities - labels) ** 2,
+        predicted & rose,
+        predicted & ~rose,
+        rose,
+        ~rose,
+    ]
+    losses, errors, hits, false_rises, rises, falls = (counts @ np.stack(by_window, axis=1).astype(np.float64)).T
+    in_order = _pairs_in_order(labels, probabilities, counts)
+    return _metrics(losses, errors, hits, false_rises, rises, falls, in_order)
+
+
+def _pairs_in_order(
+    labels: Int8[np.ndarray, " window"],
+    probabilities: Float64[np.ndarray, " window"],
+    counts: Float64[np.ndarray, "resample window"],
+) -> Float64[np.ndarray, " resample"]:
+    """Return how many pairs of a rise and a fall have the higher P(rise) at the rise; ties count half."""
     order = np.argsort(probabilities, kind="stable")
-    values, starts = np.unique(probabilities[order], return_index=True)
-    drawn = counts[:, order]
-    rose = drawn * labels[order]
-    rises = np.add.reduceat(rose, starts, axis=1)
-    falls = np.add.reduceat(drawn - rose, starts, axis=1)
-    return _scores(values, falls, rises)
+    rises, falls = order[labels[order] == 1], order[labels[order] == 0]
+    falls_below = np.zeros((len(counts), len(falls) + 1))
+    np.cumsum(counts[:, falls], axis=1, out=falls_below[:, 1:])
+    below = np.searchsorted(probabilities[falls], probabilities[rises], side="left")
+    up_to = np.searchsorted(probabilities[falls], probabilities[rises], side="right")
+    beaten = falls_below[:, below]
+    if (up_to > below).any():
+        beaten = (beaten + falls_below[:, up_to]) / 2
+    return np.asarray(np.einsum("ij,ij->i", counts[:, rises], beaten))
 
 
-def _scores(
-    values: Float64[np.ndarray, " value"],
-    falls: Float64[np.ndarray, "resample value"],
-    rises: Float64[np.ndarray, "resample value"],
+def _metrics(
+    log_loss: Float64[np.ndarray, " resample"],
+    square_error: Float64[np.ndarray, " resample"],
+    true_rises: Float64[np.ndarray, " resample"],
+    false_rises: Float64[np.ndarray, " resample"],
+    rises: Float64[np.ndarray, " resample"],
+    falls: Float64[np.ndarray, " resample"],
+    pairs_in_order: Float64[np.ndarray, " resample"],
 ) -> dict[str, Float64[np.ndarray, " resample"]]:
-    """Return the metrics of `METRICS` from counts by probability (values ascending) in each resample."""
-    rise_losses, fall_losses = losses_by_outcome(values)
-    predicted = predicts_rise(values).astype(np.float64)
-    rise_total, fall_total = rises.sum(axis=-1), falls.sum(axis=-1)
-    total = rise_total + fall_total
-    true_rises, false_rises = rises @ predicted, falls @ predicted
-    true_falls, false_falls = fall_total - false_rises, rise_total - true_rises
-    pairs_in_order = (rises * (np.cumsum(falls, axis=-1) - falls / 2)).sum(axis=-1)
-    both = np.where((rise_total > 0) & (fall_total > 0), 1.0, np.nan)
-    product = (true_rises + false_rises) * (true_falls + false_falls) * rise_total * fall_total
+    """Return the metrics of `METRICS` from sums over the windows of each resample; see `_pairs_in_order`."""
+    total = rises + falls
+    true_falls, false_falls = falls - false_rises, rises - true_rises
+    both = np.where((rises > 0) & (falls > 0), 1.0, np.nan)
+    product = (true_rises + false_rises) * (true_falls + false_falls) * rises * falls
     covariance = true_rises * true_falls - false_rises * false_falls
     return {
-        "log_loss": _ratio(rises @ rise_losses + falls @ fall_losses, total),
-        "brier_score": _ratio(rises @ (1 - values) ** 2 + falls @ values**2, total),
+        "log_loss": _ratio(log_loss, total),
+        "brier_score": _ratio(square_error, total),
         "accuracy": _ratio(true_rises + true_falls, total),
-        "balanced_accuracy": (_ratio(true_rises, rise_total) + _ratio(true_falls, fall_total)) / 2,
+        "balanced_accuracy": (_ratio(true_rises, rises) + _ratio(true_falls, falls)) / 2,
         "mcc": both * np.where(product > 0, _ratio(covariance, np.sqrt(product)), 0.0),
-        "roc_auc": _ratio(pairs_in_order, rise_total * fall_total),
+        "roc_auc": _ratio(pairs_in_order, rises * falls),
     }
 
 
