@@ -66,6 +66,11 @@ def iso_text(moment: np.datetime64) -> str:
     return to_datetime(moment).isoformat()
 
 
+def format_time(written: str) -> str:
+    """Shorten an ISO 8601 time (UTC) to `2019-10-17 08:00`; at midnight to the date."""
+    return written[:16].replace("T", " ").removesuffix(" 00:00")
+
+
 def column_times(column: "pd.Series | pd.DatetimeIndex") -> Shaped[np.ndarray, " row"]:
     """Return a column of times or of their texts, aware or naive UTC, as datetime64[us], shape (row,)."""
     import pandas as pd  # imported here: pandas takes a second

@@ -18,8 +18,8 @@ from tasks.pages.prefect_artifacts import show_links
 from tasks.pages.report_gathering import gather_report
 from tasks.pages.retrain_report import report_page
 from tasks.pages.written_pages import write_report
+from tasks.registry.metric_names import LIVE
 from tasks.registry.run_artifacts import LIVE_PREDICTIONS, log_artifacts
-from tasks.registry.run_metrics import LIVE
 from tasks.results import FoldOutcome, Retrain
 from tasks.workspace import Workspace, open_workspace
 

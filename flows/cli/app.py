@@ -9,21 +9,16 @@ nothing heavy: each command imports what it needs when it runs.
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from inspect import signature
+from typing import cast
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from pydantic import ValidationError
 
-from flows.cli.bar_commands import bars, ingest, quarantine, release, remove
-from flows.cli.champion_commands import decisions, promote, rollback
 from flows.cli.old_spellings import replace_old_spellings
-from flows.cli.prediction_commands import audit, explain, monitor, predict, predictions, status
-from flows.cli.repair_commands import backup, doctor, housekeeping, restore
-from flows.cli.service_commands import automations, deployments, serve, up
 from flows.cli.terminal_session import open_standard_streams, output_problem
-from flows.cli.training_commands import replay, retrain, retrain_panel, tune
 from model.errors import RiseOrFallError, StoreUnavailable
 from tasks.services.leftover_files import use_own_temporary_folder
 from tasks.settings import Settings, drop_unusable_width, masked
@@ -32,14 +27,14 @@ from tasks.store.arrow_without_pandas import use_arrow_without_pandas
 
 WRONG_USAGE, UNEXPECTED = 2, 1
 FIRST_YEAR, LAST_YEAR = 1900, 2099  # of bars
-COMMANDS = (
-    *(ingest, bars, quarantine, release, remove),
-    *(retrain, retrain_panel, replay, tune),
-    *(status, predict, predictions, monitor, explain, audit),
-    *(decisions, promote, rollback),
-    *(up, serve, deployments, automations),
-    *(doctor, backup, restore, housekeeping),
-)
+COMMANDS = {  # by module, in the order of `--help`; a module is imported when one of its commands runs
+    "bar_commands": ("ingest", "bars", "quarantine", "release", "remove"),
+    "training_commands": ("retrain", "retrain_panel", "replay", "tune"),
+    "prediction_commands": ("status", "predict", "predictions", "monitor", "explain", "audit"),
+    "champion_commands": ("decisions", "promote", "rollback"),
+    "service_commands": ("up", "serve", "deployments", "automations"),
+    "repair_commands": ("doctor", "backup", "restore", "housekeeping"),
+}
 
 
 def _require_known_years(_: type, value: object) -> None:
@@ -55,8 +50,9 @@ app = App(
     version_flags=["--version"],
     default_parameter=Parameter(validator=_require_known_years),
 )
-for command in COMMANDS:
-    app.command(command)
+for module, commands in COMMANDS.items():
+    for command in commands:
+        app.command(f"flows.cli.{module}:{command}")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -160,8 +156,12 @@ def _format_usage_error(error: CycloptsError) -> str:
 
 def _hint_at_series(words: Sequence[str], error: CycloptsError) -> str:
     """Return a hint where a flag of the source was given to a command on a stored series; else nothing."""
-    on_stored = {command.__name__ for command in COMMANDS if "options" in signature(command).parameters}
-    if words[0] in on_stored and isinstance(error, UnknownOptionError) and "--source." in str(error):
+    if (
+        isinstance(error, UnknownOptionError)
+        and "--source." in str(error)
+        and words[0] in app
+        and "options" in signature(cast("Callable[..., None]", app[words[0]].default_command)).parameters
+    ):
         return f" `{words[0]}` works on stored bars: choose the series with --symbol and --interval."
     return ""
 

@@ -10,6 +10,7 @@ from flows.cli.free_space import require_space
 from flows.cli.series_options import DEFAULT_SERIES, JsonFlag, SeriesOptions
 from flows.cli.terminal_session import flow_progress, load_settings, print_json
 from model.plurals import counted
+from model.times import format_time
 from tasks.sources.source_spec import SourceSpec, require_readable
 from tasks.workspace import Workspace
 
@@ -22,7 +23,7 @@ def ingest(*, source: SourceSpec = SourceSpec(), check: CheckSpec = CheckSpec(),
     as_of
         Time of the run, UTC; default: now for an exchange, the last close for a file.
     """
-    from tasks.console.command_output import format_time, show_lines
+    from tasks.console.command_output import show_lines
 
     settings = load_settings()
     require_readable(source)  # before the imports, which take seconds

@@ -32,9 +32,10 @@ from model.times import to_datetime
 from model.walk_forward import trainer_for, walk_forward
 from model.windows import cut_windows
 from tasks.registry.experiment_runs import flatten_specs
+from tasks.registry.metric_names import BASE_RATE, LOG_LOSS
 from tasks.registry.mlflow_run_names import SHORT_HASH, as_of_text
 from tasks.registry.run_artifacts import BEST_VALUES
-from tasks.registry.run_metrics import BASE_RATE, LOG_LOSS, score_metrics
+from tasks.registry.run_metrics import score_metrics
 from tasks.settings import Settings
 from tasks.store.bars_hash import hash_bars
 from tasks.store.trial_log import TrialForecasts, trial_of

@@ -11,7 +11,7 @@ from model.forecaster_names import POLICY_NAMES
 from model.metrics import THRESHOLD
 from model.plurals import counted
 from model.trading import TradingSpec
-from tasks.registry.run_metrics import BREAK_EVEN
+from tasks.registry.metric_names import BREAK_EVEN
 from tasks.store.decision_log import mark_reasons
 
 

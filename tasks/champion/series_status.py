@@ -18,8 +18,9 @@ from tasks.champion.live_comparison import NEWEST_VERSIONS, LiveComparison, comp
 from tasks.champion.panel_status import newest_close, newest_outcome, recent_predictions
 from tasks.champion.recipe_hold import held_recipes
 from tasks.champion.served_predictions import served_predictions
+from tasks.registry.metric_names import BREAK_EVEN
 from tasks.registry.model_registry import Version
-from tasks.registry.run_metrics import BREAK_EVEN, logged_trading
+from tasks.registry.run_metrics import logged_trading
 from tasks.settings import Settings
 from tasks.store.decision_log import SAME_AS, LoggedDecision, challenger_of, with_values
 from tasks.store.delta_table import RECENT

@@ -15,6 +15,7 @@ from rich.table import Table
 from model.bootstrap import Interval
 from model.forecaster_names import POLICY_NAMES, traded_name
 from model.metrics import METRIC_NAMES, METRICS
+from model.times import format_time
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import missing_for_promotion, skill_and_costs, what_to_do
 from tasks.console.escaping_console import Console
@@ -236,11 +237,6 @@ def show_bars(found: Sequence[Mapping[str, Any]]) -> None:
         print_table(Console(), table)
     else:
         Console().print("no bars yet; `riseorfall ingest` fetches some")
-
-
-def format_time(written: str) -> str:
-    """Shorten an ISO 8601 time (UTC) to `2019-10-17 08:00`; at midnight to the date."""
-    return written[:16].replace("T", " ").removesuffix(" 00:00")
 
 
 def show_quarantine(found: Sequence[Mapping[str, Any]]) -> None:

@@ -12,12 +12,12 @@ from model.cost_classes import CLASS_COLUMNS
 from model.forecaster_names import forecaster_name, traded_name
 from model.label_names import LABEL_NAMES, LabelKind
 from model.plurals import counted
+from model.times import format_time
 from tasks.champion.promotion_summary import missing_for_promotion, what_to_do
 from tasks.console.command_output import (
     BREAK_EVEN_HEAD,
     break_even_text,
     figures_table,
-    format_time,
     metrics_table,
     policies_table,
     print_field,

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from model.cost_classes import CLASS_COLUMNS
 from model.label_names import LABEL_NAMES, UNKNOWN, LabelKind
-from tasks.console.command_output import format_time
+from model.times import format_time
 from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 

@@ -15,16 +15,16 @@ from rich.table import Table
 
 from model.bars import PANEL, Series, interval_delta
 from model.plurals import counted
-from model.times import to_timedelta
+from model.times import format_time, to_timedelta
 from model.trading import TradingSpec
 from tasks.champion.promotion_summary import costs_text
 from tasks.champion.served_predictions import maker_text
-from tasks.console.command_output import decision_reasons, format_time, print_bullet
+from tasks.console.command_output import decision_reasons, print_bullet
 from tasks.console.escaping_console import Console
 from tasks.console.fitting_tables import print_table
 from tasks.console.panel_tables import panel_outcome_text, panel_prediction_text
 from tasks.console.prediction_tables import right_or_wrong
-from tasks.registry.run_metrics import BREAK_EVEN
+from tasks.registry.metric_names import BREAK_EVEN
 from tasks.services.scheduled_runs import is_scheduled
 
 WIDE = 100  # columns of a terminal from which on a time stands on one line

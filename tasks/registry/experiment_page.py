@@ -9,7 +9,7 @@ import json
 from typing import Any, Literal
 
 from model.bars import Series
-from tasks.registry.run_metrics import CURVES, LOG_LOSS, P_VALUE, SECTIONS, VS_BASE_RATE
+from tasks.registry.metric_names import CURVES, LOG_LOSS, P_VALUE, SECTIONS, VS_BASE_RATE
 from tasks.store.decision_log import LoggedDecision
 
 Purpose = Literal["retrain", "replay", "tune"]

@@ -1,7 +1,7 @@
 """Runs of one series in MLflow: parameters, metrics, curves, files. One series is one experiment.
 
 It decides nothing. Artifact paths are defined in `tasks/registry/run_artifacts.py`, names of metrics in
-`run_metrics.py`, what a person sees of an experiment in `experiment_page.py`.
+`metric_names.py`, what a person sees of an experiment in `experiment_page.py`.
 """
 
 import io
@@ -25,7 +25,6 @@ from tasks.registry.local_database import LocalDatabase
 from tasks.registry.mlflow_run_names import SHORT_HASH
 from tasks.registry.owning_process import PROCESS_TAG, own_process
 from tasks.registry.run_cache import CACHE
-from tasks.registry.run_metrics import read_curves
 from tasks.registry.unreachable_store import failed_fetch, require_answer, store_unavailable
 from tasks.settings import Settings, masked, preserve_tracking_uri
 from tasks.store.bars_ref import AnyBarsRef
@@ -278,6 +277,8 @@ class ExperimentRuns:
 
     def read_curves(self, run_id: str) -> list[Epoch]:
         """Return the epochs of a fold's run, first to last."""
+        from tasks.registry.run_metrics import read_curves  # imported here: loads the evaluation, predict needs none
+
         known = CACHE.curves.get((self.uri, run_id))
         if known is not None:
             return read_curves(

@@ -1,9 +1,7 @@
-"""Metrics of MLflow runs: their names and values. A search and the live score add a few of their own.
+"""Metrics of MLflow runs: their values, by the names of `metric_names`. A search and the live score add a few.
 
-A name is `section/metric`, because MLflow groups charts by what stands before the slash, and it means the same for a
-retrain, a fold, a replayed day and a trial: `test/log_loss` is out of sample, `train/log_loss` is the training loss by
-epoch. A retrain logs a choice; every number is in its files `evaluation/numbers.json` and `evaluation/details.json`,
-and in the decision log. Caution: runs of version 0.1 have names without a section, which `read_curves` still finds.
+A retrain logs a choice; every number is in its files `evaluation/numbers.json` and `evaluation/details.json`, and in
+the decision log. Caution: runs of version 0.1 have names without a section, which `read_curves` still finds.
 """
 
 import math
@@ -14,35 +12,19 @@ from model.evaluation import BUY_AND_HOLD, NETWORK, WAYS, Evaluation
 from model.trading import TradingSpec
 from model.trading_policy_comparison import policy_and_forecaster
 from model.training import Epoch
+from tasks.registry.metric_names import (
+    BASE_RATE,
+    BREAK_EVEN,
+    CURVES,
+    LOG_LOSS,
+    P_VALUE,
+    PROMOTED,
+    VS_BASE_RATE,
+    VS_CHAMPION,
+)
 
-SECTIONS = (
-    "headline",
-    "train",
-    "train_kept_epoch",
-    "test",
-    "baseline",
-    "promotion",
-    "trading",
-    "live",
-)  # in the order of the charts
-LOG_LOSS = "headline/log_loss"
-BASE_RATE = "headline/base_rate_log_loss"
-VS_BASE_RATE = "headline/vs_base_rate"  # log loss minus that of the base rate: negative where the network is better
-P_VALUE = "headline/p_value"  # of direction skill, corrected for all tests and all recipes tried
-VS_CHAMPION = "headline/vs_champion"  # log loss minus the champion's, on their common decisions
-PROMOTED = "headline/promoted"  # 1 or 0
-
-# Training curves: name in MLflow by attribute of `Epoch`. In one section, so that MLflow shows them side by side.
-CURVES = {
-    "loss": "train/log_loss",
-    "accuracy": "train/accuracy",
-    "validation_loss": "train/validation_log_loss",
-    "validation_accuracy": "train/validation_accuracy",
-    "learning_rate": "train/learning_rate",
-}
 KEPT = ("loss", "accuracy", "validation_loss", "validation_accuracy")  # curves of which a fold logs the kept epoch
 BASELINE_METRICS = ("log_loss", "accuracy")
-BREAK_EVEN = ("break_even_bps", "break_even_bps_low", "break_even_bps_high")  # costs per side, with the interval
 TRADING = {  # the headline has net return and Sharpe ratio of the first, and the net return of the last
     WAYS[0]: ("max_drawdown", "turnover", "deflated_sharpe", *BREAK_EVEN),
     WAYS[1]: ("net_return", "sharpe"),
@@ -68,7 +50,6 @@ COST_CLASSES = (
 )
 # Numbers of a clause that a run logs. Limits and levels are parameters of the run; the decision log has every number.
 # The base rate's clause repeats the headline, and the p-value of the recipes tried is logged corrected.
-LIVE = ("log_loss", "served_log_loss")  # of the champion on live decisions; the file has the rest
 OF_CLAUSE = ("difference", "low", "high", "p_value", "p_value_corrected", "disagreement", "complaints")
 
 

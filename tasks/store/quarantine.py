@@ -107,7 +107,8 @@ class Quarantine:
 
     def released(self, series: Series) -> Shaped[np.ndarray, " bar"]:
         """Return the unique open times of released bars, ascending (datetime64[us])."""
-        return np.unique(scan_times(self._table.open(), series, "released_at IS NOT NULL"))
+        times = scan_times(self._table.open(), series, "released_at IS NOT NULL")
+        return np.unique(times) if len(times) else times  # loads numpy.ma
 
     def entries(self, series: Series) -> list[dict[str, Any]]:
         """Return the quarantined bars, oldest first, as mappings for JSON: ISO 8601 times, None for missing values."""

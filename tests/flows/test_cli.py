@@ -52,6 +52,7 @@ def test_predict_needs_no_tensorflow(first: Retrain) -> None:
     loaded = _modules_after(["predict", "--json"])
     assert "onnxruntime" in loaded
     assert not {"tensorflow", "keras", "scipy", "sklearn"} & loaded
+    assert not {"flows.cli.training_commands", "model.evaluation"} & loaded  # of other commands
 
 
 def test_status_shows_champion_bars_and_decisions(first: Retrain, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,6 +290,18 @@ def test_ingest_prints_what_the_checks_found(first: Retrain, capfd: pytest.Captu
     assert "warning: absurd_tick: expected: low and high are less than 3 times away from open and close" in shown
     assert "warning: gap: expected: no 1d bar is missing" in shown
     assert re.search(r"\d{4} bars accepted in all, \d+ refused", shown)
+
+
+def test_numpy_computes_on_one_thread() -> None:
+    """A second thread spins between the products of a bootstrap: 0.9 s of CPU time of a retrain."""
+    code = """
+import flows, numpy
+from threadpoolctl import threadpool_info
+print({each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"})
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "{1}\n"
 
 
 @pytest.mark.e2e

@@ -17,10 +17,10 @@ from tasks.champion.challenger_decision import log_decision
 from tasks.champion.commit_decision import commit_decision
 from tasks.registry.experiment_page import COLUMNS, NAME_COLUMN, NOTE_TAG, VIEW_TAG, decision_tags, experiment_path
 from tasks.registry.experiment_runs import ExperimentRuns, Measured
+from tasks.registry.metric_names import CURVES
 from tasks.registry.mlflow_run_names import decided_name
 from tasks.registry.model_files import ModelFiles
 from tasks.registry.model_registry import Version
-from tasks.registry.run_metrics import CURVES
 from tasks.settings import Settings
 from tasks.store.decision_log import LoggedDecision
 from tasks.workspace import Workspace

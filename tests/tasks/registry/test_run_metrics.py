@@ -16,10 +16,8 @@ from model.trading import TradingSpec
 from model.training import Epoch
 from model.walk_forward import walk_baselines_forward
 from model.windows import WindowSpec, cut_windows
+from tasks.registry.metric_names import CURVES, LIVE, SECTIONS
 from tasks.registry.run_metrics import (
-    CURVES,
-    LIVE,
-    SECTIONS,
     curves,
     decision_metrics,
     evaluation_details,
