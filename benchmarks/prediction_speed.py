@@ -45,7 +45,7 @@ def lines(rounds: int, home: Path) -> list[Line]:
         "cold start, whole process: TensorFlow route (import Keras, load network.keras, predict)",
         lambda: run([str(COMMAND), "predict"]),
         lambda: run([sys.executable, "-c", TENSORFLOW_ROUTE, str(next(files.glob("network.keras")))]),
-        rounds, 5,
+        rounds, 8,
     )  # fmt: skip
     recipe = Recipe.model_validate_json((files / "recipe.json").read_text(encoding="utf-8"))
     bars = walk(COUNT + recipe.window.lookback_bars - 1)

@@ -62,14 +62,16 @@ def champion_history_picture(steps: Sequence[Step]) -> "Figure":
     from matplotlib.figure import Figure  # imported here: matplotlib takes a second
 
     shown = list(steps)[-LAST_STEPS:]
-    figure = Figure(figsize=(10.0, 5.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10.0, 5.4), dpi=110)
+    # Fixed margins, with room for versions of five digits: measuring the labels takes a third of the drawing.
+    figure.subplots_adjust(left=0.1, right=0.985, top=0.945, bottom=0.175, hspace=0.06)
     champions, losses = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
     _draw_champions(champions, shown)
     _draw_losses(losses, shown)
     _label_times(losses, shown)
     handles, labels = champions.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+        figure.legend(handles, labels, loc="lower center", ncols=6, frameon=False, fontsize=8)
     for ax in (champions, losses):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.6)

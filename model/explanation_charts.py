@@ -23,7 +23,7 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
         explanation: of the window.
         opened_at: shape (lookback,), datetime64[us], UTC: open times of its bars.
     """
-    figure = new_panels(600, rows=3, row_heights=[0.38, 0.27, 0.35])
+    figure = new_panels(600, [0.38, 0.27, 0.35])
     window, names = explanation.window, explanation.features
     if {"open", "high", "low", "close"} <= set(names):
         columns = {name: window[:, names.index(name)] for name in ("open", "high", "low", "close")}
@@ -40,7 +40,6 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
     else:
         add_trace(figure, "Scatter", row=1, x=opened_at, y=window[:, 0], mode="lines", line={"color": INK},
              showlegend=False)  # fmt: skip
-    figure.update_yaxes(tickformat=PRICE_FORMAT, row=1, col=1)
     by_bar = explanation.attribution.by_bar()
     add_trace(
         figure,
@@ -67,9 +66,10 @@ def attribution_chart(explanation: Explanation, opened_at: Shaped[np.ndarray, " 
         hovertemplate="%{x|%Y-%m-%d %H:%M} %{y}: %{z:+.3f} pp<extra></extra>",
     )
     figure.update_xaxes(rangeslider={"visible": False}, **_three_bars(opened_at))
-    figure.update_yaxes(title="price" if "close" in names else names[0], nticks=6, row=1, col=1)
-    figure.update_yaxes(title="contribution (pp)", tickformat="+.2~f", row=2, col=1)
-    figure.update_yaxes(autorange="reversed", row=3, col=1)
+    title = "price" if "close" in names else names[0]
+    figure.layout.yaxis.update(title=title, tickformat=PRICE_FORMAT, nticks=6)
+    figure.layout.yaxis2.update(title="contribution (pp)", tickformat="+.2~f")
+    figure.layout.yaxis3.update(autorange="reversed")
     return figure
 
 

@@ -28,7 +28,7 @@ from model.chart_style import (
 )
 from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import CLASSES, THRESHOLD
-from model.plotly_defaults import PRICE_FORMAT, add_trace, new_figure, new_panels, scatter_kind
+from model.plotly_defaults import PRICE_FORMAT, add_lines, add_trace, new_figure, new_panels, scatter_kind
 from model.record import Record
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def loss_differences_chart(differences: Mapping[str, PairedDifference], correcte
         hovertemplate="%{y}: %{x:+.4f} nats<extra></extra>",
         showlegend=False,
     )
-    figure.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dot"})
+    add_lines(figure, {"color": INK, "width": 1, "dash": "dot"}, x=[0])
     figure.update_xaxes(title="difference in log loss (nats)", zeroline=False)
     figure.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return figure
@@ -114,11 +114,10 @@ def reliability_chart(record: Record, names: LabelNames = RISE_NAMES) -> "Figure
     """Draw observed by predicted share of class 1, with 95 % intervals, above a histogram of the probabilities."""
     curve = reliability_curve(record.labels, record.probabilities)
     lows, highs = reliability_intervals(record)
-    figure = new_panels(420, rows=2, row_heights=[0.75, 0.25])
+    figure = new_panels(420, [0.75, 0.25])
     low, high = probability_limits(record.probabilities)
-    figure.add_shape(
-        type="line", x0=0, x1=1, y0=0, y1=1, line={"color": QUIET, "width": 1}, layer="below", row=1, col=1
-    )
+    diagonal = {"type": "line", "x0": 0, "x1": 1, "y0": 0, "y1": 1, "line": {"color": QUIET, "width": 1}}
+    figure.layout.shapes = [{**diagonal, "layer": "below", "xref": "x", "yref": "y"}]
     add_trace(
         figure,
         "Scatter",
@@ -151,12 +150,10 @@ def reliability_chart(record: Record, names: LabelNames = RISE_NAMES) -> "Figure
         showlegend=False,
     )
     floor, ceiling = min(float(lows.min()), low), max(float(highs.max()), high)
-    figure.update_yaxes(
-        title=f"observed {names.share}", tickformat=".0%", range=[floor - 0.02, ceiling + 0.02], row=1, col=1
-    )
-    figure.update_yaxes(title="windows", row=2, col=1)
+    figure.layout.yaxis.update(title=f"observed {names.share}", tickformat=".0%", range=[floor - 0.02, ceiling + 0.02])
+    figure.layout.yaxis2.update(title="windows")
     figure.update_xaxes(range=[low, high], tickformat=".0%")
-    figure.update_xaxes(title=f"predicted {names.probability}", row=2, col=1)
+    figure.layout.xaxis2.update(title=f"predicted {names.probability}")
     return figure
 
 
@@ -175,7 +172,7 @@ def equity_chart(closed_at: Shaped[np.ndarray, " bar"], lines: Mapping[str, Floa
             line={"color": shade, "width": 1.6},
             hovertemplate="%{y:.3~r}",
         )
-    figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dot"})
+    add_lines(figure, {"color": INK, "width": 1, "dash": "dot"}, y=[1])
     figure.update_yaxes(title="equity (start 1)", type="log", tickformat=".2~r", nticks=8)
     figure.update_layout(hovermode="x unified")
     return figure
@@ -201,9 +198,9 @@ def cost_chart(costs_bps: Sequence[float], net_returns: Mapping[str, Sequence[fl
             line={"color": shade, "width": 1.8},
             hovertemplate="%{x:g} bps: %{y:+.1%}<extra>%{fullData.name}</extra>",
         )
-    figure.add_hline(y=0, line={"color": INK, "width": 1, "dash": "dot"})
+    add_lines(figure, {"color": INK, "width": 1, "dash": "dot"}, y=[0])
     if costs_bps[0] <= assumed_bps <= costs_bps[-1]:
-        figure.add_vline(x=assumed_bps, line={"color": QUIET, "width": 1, "dash": "dot"})
+        add_lines(figure, {"color": QUIET, "width": 1, "dash": "dot"}, x=[assumed_bps])
     figure.update_xaxes(title="cost per side (bps)")
     figure.update_yaxes(title="net return", tickformat=".0%")
     return figure
@@ -216,7 +213,7 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
         record: out-of-sample probabilities, oldest first.
         close: shape (window,), float64: close at each `decided_at`, in the quote currency.
     """
-    figure = new_panels(480, rows=2, row_heights=[0.45, 0.55])
+    figure = new_panels(480, [0.45, 0.55])
     add_close(figure, record.decided_at, close)
     for label, shade in ((1, RISE), (0, FALL)):
         those = record.labels == label
@@ -231,10 +228,10 @@ def probabilities_chart(record: Record, close: Float64[np.ndarray, " window"]) -
             name=f"actual {CLASSES[label]} ({int(those.sum()):,})",
             hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:.1%}<extra></extra>",
         )
-    figure.add_hline(y=THRESHOLD, line={"color": INK, "width": 1, "dash": "dot"}, row=2, col=1)
-    for start in record.decided_at[1:][np.diff(record.fold) != 0]:
-        figure.add_vline(x=str(start), line={"color": QUIET, "width": 0.6, "dash": "dot"})
-    figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
+    add_lines(figure, {"color": INK, "width": 1, "dash": "dot"}, y=[THRESHOLD], rows=[2])
+    starts = [str(start) for start in record.decided_at[1:][np.diff(record.fold) != 0]]
+    add_lines(figure, {"color": QUIET, "width": 0.6, "dash": "dot"}, x=starts, rows=[1, 2])
+    figure.layout.yaxis2.update(title="P(rise)", tickformat=".0%")
     return figure
 
 
@@ -254,7 +251,7 @@ def add_close(figure: "Figure", times: Shaped[np.ndarray, " bar"], close: Float6
         hovertemplate="%{x|%Y-%m-%d %H:%M}: %{y:" + PRICE_FORMAT + "}<extra>close</extra>",
     )
     scale = {"type": "log", "dtick": "D2"} if needs_log_scale(close) else {"type": "linear"}
-    figure.update_yaxes(title="close", nticks=6, tickformat=PRICE_FORMAT, row=1, col=1, **scale)
+    figure.layout.yaxis.update(title="close", nticks=6, tickformat=PRICE_FORMAT, **scale)
 
 
 def _dots(count: int) -> dict[str, float]:
@@ -303,7 +300,7 @@ def learning_chart(histories: Sequence[Sequence[EpochNumbers]]) -> "Figure":
             marker={"size": [10 if best else 0 for best in is_best_epoch(validation)]},
             **shared,
         )
-    figure.add_hline(y=COIN_LOSS, line={"color": QUIET, "width": 1, "dash": "dot"})
+    add_lines(figure, {"color": QUIET, "width": 1, "dash": "dot"}, y=[COIN_LOSS])
     last = max((epoch.number for history in histories for epoch in history), default=1)
     figure.update_xaxes(title="epoch", dtick=max(1, round(last / 8)), range=[0.5, last + 0.5])
     figure.update_yaxes(title="log loss (nats)", range=loss_limits(losses))

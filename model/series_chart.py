@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int8, Shaped
 
 from model.chart_style import FALL, INK, QUIET, RISE
 from model.metrics import CLASSES, THRESHOLD
-from model.plotly_defaults import add_trace, new_panels, scatter_kind
+from model.plotly_defaults import add_lines, add_trace, new_panels, scatter_kind
 from model.record import Record
 from model.report_charts import add_close
 
@@ -46,10 +46,10 @@ def series_chart(
         late: shape (prediction,), bool: stored after the outcome was due, so not live.
     """
     if not len(record) and not len(labels):
-        figure = new_panels(round(CLOSE_SHARE * HEIGHT_PIXELS), rows=1)
+        figure = new_panels(round(CLOSE_SHARE * HEIGHT_PIXELS))
         add_close(figure, closed_at, close)
         return _with_room(figure, closed_at)
-    figure = new_panels(HEIGHT_PIXELS, rows=2, row_heights=[CLOSE_SHARE, 1 - CLOSE_SHARE])
+    figure = new_panels(HEIGHT_PIXELS, [CLOSE_SHARE, 1 - CLOSE_SHARE])
     add_close(figure, closed_at, close)
     for label, shade in ((1, RISE), (0, FALL)):
         those = record.labels == label
@@ -68,8 +68,8 @@ def series_chart(
                 _add_dots(figure, f"{kind}, {outcome}", decided_at[those], probabilities[those], marker)
     # a zoomed view ends at the newest marker; WebGL (many predictions) knows no such setting
     figure.update_traces(cliponaxis=False, selector={"type": "scatter", "mode": "markers"})
-    figure.add_hline(y=THRESHOLD, line={"color": QUIET, "width": 1, "dash": "dot"}, row=2, col=1)
-    figure.update_yaxes(title="P(rise)", tickformat=".0%", row=2, col=1)
+    add_lines(figure, {"color": QUIET, "width": 1, "dash": "dot"}, y=[THRESHOLD], rows=[2])
+    figure.layout.yaxis2.update(title="P(rise)", tickformat=".0%")
     figure.update_layout(legend={"itemsizing": "constant"})  # the dots are too small to show their colour there
     return _with_room(figure, closed_at)
 

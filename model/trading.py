@@ -119,25 +119,43 @@ class Performance:
 
 
 @dataclass(frozen=True, slots=True)
-class TradingResult:
-    """A strategy vs. buy-and-hold over the same bars.
+class StrategyResult:
+    """A strategy on the bars that follow its decisions.
 
     Attributes:
         closed_at: shape (bar,), datetime64[us], UTC: when the return of each bar is known.
         strategy: performance of trading by the probabilities.
-        buy_and_hold: long from the first decision to the last bar, with the same costs of entry and exit.
         returns: shape (bar,), float64: simple return of the price.
         bands: in force in each fold; none for the policy sign.
     """
 
     closed_at: Shaped[np.ndarray, " bar"]
     strategy: Performance
-    buy_and_hold: Performance
     returns: Float64[np.ndarray, " bar"]
     bands: Mapping[int, Band]
 
 
+@dataclass(frozen=True, slots=True)
+class TradingResult(StrategyResult):
+    """A strategy vs. buy-and-hold over the same bars.
+
+    Attributes:
+        buy_and_hold: long from the first decision to the last bar, with the same costs of entry and exit.
+    """
+
+    buy_and_hold: Performance
+
+
 def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int, validation: Sequence[Record] = ()) -> TradingResult:
+    """Backtest a record and buy-and-hold on the bars that follow its decisions; see `trade_strategy`."""
+    found = trade_strategy(record, bars, spec, seed, validation)
+    held = _perform(np.ones(len(found.returns)), found.returns, spec, float(YEAR / bars.delta), seed)
+    return TradingResult(found.closed_at, found.strategy, found.returns, found.bands, held)
+
+
+def trade_strategy(
+    record: Record, bars: Bars, spec: TradingSpec, seed: int, validation: Sequence[Record] = ()
+) -> StrategyResult:
     """Backtest a record on the bars that follow its decisions.
 
     A position is held until the next decision, at most until the outcome of its own: a forecast of five bars is held
@@ -161,14 +179,8 @@ def trade(record: Record, bars: Bars, spec: TradingSpec, seed: int, validation: 
     """
     held, bands = _hold(record, bars), learn_bands(record, bars, spec, validation)
     positions, returns = _positions(held, record, bands, spec), held.returns
-    bars_a_year = float(YEAR / bars.delta)
-    return TradingResult(
-        closed_at=held.closed_at,
-        strategy=_perform(positions, returns, spec, bars_a_year, seed),
-        buy_and_hold=_perform(np.ones(len(returns)), returns, spec, bars_a_year, seed),
-        returns=returns,
-        bands=bands,
-    )
+    performance = _perform(positions, returns, spec, float(YEAR / bars.delta), seed)
+    return StrategyResult(held.closed_at, performance, returns, bands)
 
 
 def net_returns(

@@ -20,7 +20,7 @@ from model.bootstrap import Interval, optimal_block_bars, percentile_bounds, res
 from model.multiple_testing import deflate_sharpe_ratio
 from model.record import Record
 from model.sharpe_and_break_even import BPS, growth_factors
-from model.trading import TradingResult, TradingSpec, trade, traded_value
+from model.trading import StrategyResult, TradingSpec, trade_strategy, traded_value
 from model.trading_policies import POLICIES, Band
 
 COST_CURVE_BPS = tuple(range(21))  # costs of a side
@@ -114,10 +114,10 @@ def compare_policies(
     Raises:
         SpecError: the record is empty, or a fold has no validation windows.
 
-    Time: as in `trade`.
+    Time: as in `trade_strategy`.
     """
     specs = {policy: spec.model_copy(update={"policy": policy}) for policy in POLICIES}
-    traded = {policy: trade(record, bars, each, seed, validation) for policy, each in specs.items()}
+    traded = {policy: trade_strategy(record, bars, each, seed, validation) for policy, each in specs.items()}
     net = {policy: result.strategy.net_returns for policy, result in traded.items()}
     tried = recipes * len(POLICIES)
     results: dict[str, PolicyResult] = {}
@@ -127,7 +127,7 @@ def compare_policies(
         results[policy] = replace(own, figures={**own.figures, "deflated_sharpe": deflated})
     for name, baseline in baselines.items():
         for policy, each in specs.items():
-            found = trade(baseline.test, bars, each, seed, baseline.validation)
+            found = trade_strategy(baseline.test, bars, each, seed, baseline.validation)
             results[traded_by(policy, name)] = _result(found, seed)
     return PolicyComparison(spec, results, tried, float(traded[spec.policy].returns.sum()))
 
@@ -150,7 +150,7 @@ def policy_and_forecaster(result: str) -> tuple[str, str]:
     return policy, forecaster
 
 
-def _result(found: TradingResult, seed: int) -> PolicyResult:
+def _result(found: StrategyResult, seed: int) -> PolicyResult:
     positions = found.strategy.positions
     return PolicyResult(
         found.strategy.numbers() | split_return(positions, found.returns, seed),

@@ -127,9 +127,12 @@ def explain_at(
     chosen = windows.take(np.arange(place, place + 1))
     back = np.arange(window.lookback_bars, 0, -1)
     label, values = int(chosen.labels[0]), chosen.values()
-    predicted = np.asarray(network(values, training=False), dtype=np.float64)[:, 0]
+    explanation = explain_window(network, values[0], window.features)
+    predicted = np.array([explanation.attribution.probability])
+    if explanation.kind != network.name:  # a member of an ensemble is explained
+        predicted = np.asarray(network(values, training=False), dtype=np.float64)[:, 0]
     return Explained(
-        explanation=explain_window(network, values[0], window.features),
+        explanation=explanation,
         opened_at=chosen.decided_at[0] - back * bars.delta,
         decided_at=chosen.decided_at[0],
         label=label,

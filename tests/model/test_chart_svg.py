@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plotly.subplots import make_subplots
 
 from model.chart_svg import LEFT, RIGHT, TOP, WIDTH, chart_svg
 from model.chart_svg_axes import Axis, axis_for, ticks
@@ -65,7 +66,7 @@ def test_what_leaves_a_panel_is_cut_off() -> None:
 
 
 def test_panels_do_not_overlap_and_share_the_time_axis() -> None:
-    figure = new_panels(500, rows=2, row_heights=[0.5, 0.5])
+    figure = new_panels(500, [0.5, 0.5])
     days = np.array(["2019-01-01", "2019-01-11"], dtype="datetime64[s]")
     for row in (1, 2):
         add_trace(figure, "Scatter", row=row, x=days, y=[0.0, 1.0], mode="markers", marker={"color": BLUE, "size": 5})
@@ -73,6 +74,19 @@ def test_panels_do_not_overlap_and_share_the_time_axis() -> None:
     (upper, lower) = ([float(y) for y in re.findall(r" ([\d.]+)h0", path)] for path in paths)
     assert max(upper) < min(lower)
     assert [re.findall(r"M([\d.]+) ", path) for path in paths] == [re.findall(r"M([\d.]+) ", paths[0])] * 2
+
+
+@pytest.mark.parametrize("shares", [[1.0], [0.75, 0.25], [0.38, 0.27, 0.35]])
+def test_panels_lie_where_those_of_plotly_lie(shares: list[float]) -> None:
+    count = len(shares)
+    plotly = make_subplots(rows=count, cols=1, row_heights=shares, vertical_spacing=0.05, shared_xaxes=True)
+    ours, theirs = as_dict(new_panels(500, shares))["layout"], as_dict(plotly)["layout"]
+    for axis in (name for name in theirs if name[1:5] == "axis"):
+        domain = theirs[axis].pop("domain")
+        assert ours[axis]["domain"] == pytest.approx(domain, abs=1e-6)
+        assert {name: ours[axis].get(name) for name in theirs[axis]} == theirs[axis]
+    add_trace(figure := new_panels(500, shares), "Scatter", row=count, x=[1], y=[2])
+    assert figure.data[0].yaxis == f"y{count if count > 1 else ''}"
 
 
 def test_a_heatmap_has_one_cell_for_each_number_but_zero_and_missing() -> None:
