@@ -30,7 +30,7 @@ def new_figure(height_pixels: int) -> "Figure":
 
 
 def new_panels(height_pixels: int, shares: Sequence[float] = (1.0,)) -> "Figure":
-    """Return stacked panels with a shared time axis: as plotly's `make_subplots` does in ten times the time.
+    """Return stacked panels with a shared time axis; plotly's `make_subplots` takes ten times as long for the same.
 
     Args:
         height_pixels: of all panels.
@@ -85,13 +85,11 @@ def add_lines(
     y: Sequence[float] = (),
     rows: Sequence[int] = (1,),
 ) -> None:
-    """Add straight lines across panels: upright ones at each x, level ones at each y."""
+    """Add straight lines across the panels in some rows: upright ones at each x, level ones at each y."""
     lines = []
     for number in map(axis_number, rows):
-        upright, level = (
-            {"xref": f"x{number}", "yref": f"y{number} domain"},
-            {"xref": f"x{number} domain", "yref": f"y{number}"},
-        )
+        upright = {"xref": f"x{number}", "yref": f"y{number} domain"}
+        level = {"xref": f"x{number} domain", "yref": f"y{number}"}
         lines += [{"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": line, **upright} for at in x]
         lines += [{"type": "line", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line, **level} for at in y]
     figure.layout.shapes = [*figure.layout.shapes, *lines]  # at once: each `add_vline` of plotly visits all panels
