@@ -1,5 +1,6 @@
 """An explanation shows what the network computes: compared with plain NumPy, and complete."""
 
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 import forward_passes as reference
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from random_weights import randomise
 
+from model.bars import Bars
 from model.ensemble import EnsembleTrainer, FittedEnsemble
 from model.errors import SpecError, UnsoundModel
 from model.explanation import (
@@ -20,7 +22,8 @@ from model.explanation import (
 from model.network_files import network_from_bytes, network_to_bytes
 from model.networks import Kind, NetworkSpec, build_network
 from model.training import Fitted, TrainingSpec
-from model.windows import standardise
+from model.windows import WindowSpec, standardise
+from tasks.pages.champion_explanation import explain_at
 
 KINDS = get_args(Kind)
 SMALL = {"filters": (5, 3), "units": 6, "dense_units": 7}
@@ -89,6 +92,17 @@ def test_an_lstm_in_one_kernel_is_explained_as_the_stored_one(kind: Kind) -> Non
     assert plain.probability == pytest.approx(found.attribution.probability, abs=1e-6)
     assert found.attribution.steps == plain.steps
     np.testing.assert_allclose(found.attribution.values, plain.values, atol=1e-6)
+
+
+def test_the_points_of_the_integral_are_the_same_however_many_are_predicted_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, _, found = explained("cnn_lstm")
+    for at_once in (100, 10_000):
+        monkeypatch.setattr("model.explanation.STEPS_AT_ONCE", at_once)
+        again = integrated_gradients(network, found.scaled)
+        assert again.steps == found.attribution.steps
+        np.testing.assert_allclose(again.values, found.attribution.values, atol=1e-6)
 
 
 def test_attributions_of_a_network_that_uses_one_number() -> None:
@@ -228,6 +242,11 @@ def test_an_anchored_ensemble_is_explained_by_the_member_nearest_to_its_mean() -
     probabilities = np.array([numpy_probabilities(weights, seen[None])[0] for weights in every])
     nearest = int(np.abs(probabilities - probabilities.mean()).argmin())
     assert float(ensemble(prices()[None])[0, 0]) == pytest.approx(probabilities.mean(), abs=1e-6)
+
+    opened_at = np.datetime64("2020-01-01", "us") + np.arange(LOOKBACK) * np.timedelta64(1, "D")
+    bars = Bars("1d", opened_at, np.column_stack([prices(), np.ones(LOOKBACK)]))
+    served = explain_at(ensemble, bars, WindowSpec(lookback_bars=LOOKBACK), datetime(2019, 1, 1, tzinfo=UTC))
+    assert served.probability == pytest.approx(probabilities.mean(), abs=1e-6)  # not that of the explained member
 
     found = explain_window(ensemble, prices(), FEATURES)
     assert found.kind == f"cnn_lstm_ensemble, member {nearest + 1} of 3"

@@ -36,6 +36,18 @@ def test_every_probability_is_drawn_in_the_colour_of_its_outcome() -> None:
     assert rises.name == f"actual rise ({(made.labels == 1).sum()})"
 
 
+def test_lines_mark_one_half_and_the_first_decision_of_each_later_fold() -> None:
+    made = record(300)
+    figure = probabilities_chart(made, np.linspace(1, 2, 300))
+    lines = [(line.xref, line.yref, line.x0, line.x1, line.y0, line.y1) for line in figure.layout.shapes]
+    start = str(made.decided_at[made.fold == made.fold.max()][0])
+    assert lines == [
+        ("x2 domain", "y2", 0, 1, 0.5, 0.5),
+        ("x", "y domain", start, start, 0, 1),
+        ("x2", "y2 domain", start, start, 0, 1),
+    ]
+
+
 def test_many_dots_are_smaller_and_fainter_than_few() -> None:
     few, many = (probabilities_chart(record(n), np.linspace(1, 2, n)).data[1].marker for n in (300, 10_000))
     assert (few.size, few.opacity) == (5, 0.75)
