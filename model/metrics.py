@@ -138,7 +138,7 @@ def score_resamples(
         counts: shape (resample, window): count of draws of each window in each resample.
 
     Returns:
-        By name, shape (resample,); NaN where a resample holds one class and the metric is undefined.
+        By name, shape (resample,); NaN where a resample holds one class and the metric is undefined, or no window.
 
     Raises:
         SpecError: lengths differ, or a label is neither 0 nor 1.
