@@ -22,6 +22,7 @@ from tasks.registry.mlflow_run_names import DONE
 from tasks.results import PanelRetrain, PanelUnchanged, Promotion, Retrain, Unchanged
 from tasks.services.flow_run_names import add_outcome_to_name
 from tasks.services.form_wording import in_words_of_the_form
+from tasks.services.heartbeats import end_without_waiting
 from tasks.store.decision_log import LoggedDecision
 
 P = ParamSpec("P")
@@ -34,6 +35,7 @@ ENDED, FAILED = "Finished in state ", "Finished in state Failed"
 def readable(fn: Callable[P, R]) -> Callable[P, R]:
     """Decorate the function of a flow so that its form, state and log are plain; apply it below `@flow`."""
     _filter_run_logs()
+    end_without_waiting()
 
     @wraps(fn)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -7,9 +7,11 @@ users of this machine reach it as well, so it has a password, which nobody but t
 
 import atexit
 import importlib
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
 
 from tasks.registry.file_lock import hold_file
 from tasks.services.file_server import HOST
@@ -64,20 +66,31 @@ def local_server(meanwhile: Iterable[str] = ()) -> Iterator[None]:
     with first_start(settings):
         process = launch(service, environment, log_path, new_mark(service))
         atexit.register(process.terminate)  # the guard ends the server; the run does not wait for it
+        answers = Event()
+        Thread(target=ask_until_answer, args=(service, process, answers), daemon=True).start()
         yield
         limit, modules = time.monotonic() + STARTUP_TIMEOUT_SECONDS, iter(meanwhile)
-        while not is_healthy(service.health_url):
+        while not answers.is_set():
             if process.poll() is not None or time.monotonic() > limit:
                 raise ServiceNotStarted(describe_failed_start(service, log_path))
             module = next(modules, None)
             if module is None:
-                time.sleep(POLL_SECONDS)
+                answers.wait(POLL_SECONDS)
             else:
                 importlib.import_module(module)
     set_environment({"PREFECT_API_URL": service.address, **prefect_client_variables(password)}, replace=True)
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
+
+
+def ask_until_answer(service: Service, process: "subprocess.Popen[bytes]", answers: Event) -> None:
+    """Ask a service until it answers or has ended; Prefect's takes 0.5 s for its first answer."""
+    while process.poll() is None:
+        if is_healthy(service.health_url):
+            answers.set()
+            return
+        time.sleep(POLL_SECONDS)
 
 
 @contextmanager
@@ -123,4 +136,4 @@ def temporary_server() -> Service:
     port = free_port()
     address, where = f"http://{HOST}:{port}/api", ("--host", HOST, "--port", str(port))
     app = ("--factory", "prefect.server.api.server:create_app", "--lifespan", "on", "--log-level", "error")
-    return Service("Prefect", module_command("uvicorn", *app, *where), f"{address}/health", address)
+    return Service("Prefect", module_command("uvicorn", *app, *where), f"{address}/ready", address)

@@ -24,7 +24,7 @@ from copied_home import copy_home
 from prefect.context import _temporary_global_settings_context, get_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from shared_traces import open_sharing_trainer
 
 from flows.retrain import retrain
@@ -57,9 +57,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         assert process.poll() is None, (home / "server.log").read_text()
         assert time.monotonic() < limit
         time.sleep(0.1)
-    # A flow run that sends heartbeats waits at its end until their thread wakes up: up to a second each.
-    chosen = {PREFECT_API_URL: service.address, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(chosen), _temporary_global_settings_context(get_settings_context()):  # in threads too
+    chosen = temporary_settings({PREFECT_API_URL: service.address})
+    with chosen, _temporary_global_settings_context(get_settings_context()):  # in threads too
         yield
         APILogWorker.instance().drain()
         EventsWorker.drain_all()

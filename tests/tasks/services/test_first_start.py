@@ -51,7 +51,7 @@ def test_the_server_of_a_run_creates_the_database_under_the_lock(
     monkeypatch.setenv("RISEORFALL_HOME", str(tmp_path))
     monkeypatch.setattr("tasks.services.prefect_server.launch", lambda *_: Process())
     monkeypatch.setattr("tasks.services.prefect_server.use_server", lambda _: None)
-    monkeypatch.setattr("tasks.services.prefect_server.is_healthy", lambda _: False)
+    monkeypatch.setattr("tasks.services.prefect_server.ask_until_answer", lambda *_: None)
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     none = temporary_settings(restore_defaults={PREFECT_API_URL})

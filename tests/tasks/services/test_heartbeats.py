@@ -1,0 +1,33 @@
+"""The end of a flow run does not wait for the thread of its heartbeats."""
+
+import logging
+import threading
+from types import SimpleNamespace
+
+from prefect import flow, flow_engine
+
+from tasks.services.prefect_run_page import readable
+
+
+def test_a_run_ends_while_the_thread_of_its_heartbeats_sleeps() -> None:
+    @flow
+    @readable
+    def small() -> None:
+        """Any flow."""
+
+    threads: list[threading.Thread] = []
+    engine = SimpleNamespace(
+        heartbeat_seconds=30,
+        flow_run=None,
+        logger=logging.getLogger("heartbeats"),
+        _build_heartbeat_event_template=lambda: ({}, []),
+        _emit_flow_run_heartbeat=lambda *_: threads.append(threading.current_thread()),
+    )
+    with flow_engine._send_heartbeats(engine):  # type: ignore[arg-type]
+        while not threads:
+            pass
+    (thread,) = threads
+    assert thread.is_alive()  # it sleeps for a second; Prefect would have waited for its end
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(threads) == 1
