@@ -8,7 +8,7 @@ from jaxtyping import Float64, Shaped
 
 from model.chart_style import FALL, INK, RISE
 from model.explanation import Explanation
-from model.plotly_defaults import PRICE_FORMAT, add_trace, new_figure, new_panels
+from model.plotly_figures import PRICE_FORMAT, add_trace, new_figure, new_panels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

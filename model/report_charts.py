@@ -28,7 +28,7 @@ from model.chart_style import (
 )
 from model.label_names import RISE_NAMES, LabelNames
 from model.metrics import CLASSES, THRESHOLD
-from model.plotly_defaults import PRICE_FORMAT, add_lines, add_trace, new_figure, new_panels, scatter_kind
+from model.plotly_figures import PRICE_FORMAT, add_lines, add_trace, new_figure, new_panels, scatter_kind
 from model.record import Record
 
 if TYPE_CHECKING:

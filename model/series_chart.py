@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int8, Shaped
 
 from model.chart_style import FALL, INK, QUIET, RISE
 from model.metrics import CLASSES, THRESHOLD
-from model.plotly_defaults import add_lines, add_trace, new_panels, scatter_kind
+from model.plotly_figures import add_lines, add_trace, new_panels, scatter_kind
 from model.record import Record
 from model.report_charts import add_close
 

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from model.chart_svg import LEFT, RIGHT, TOP, WIDTH, chart_svg
 from model.chart_svg_axes import Axis, axis_for, ticks
-from model.plotly_defaults import add_trace, new_figure, new_panels
+from model.plotly_figures import add_trace, new_figure, new_panels
 
 BLUE = "#0072b2"
 

@@ -1,4 +1,4 @@
-"""Empty plotly figures in the project's style, and how a trace is added to one.
+"""Plotly figures in the project's style: empty ones, their panels, and how traces and lines are added to them.
 
 Charts have no titles and adapt to the width of the page, so that they can be read on a phone. Figures are returned,
 neither shown nor stored.
