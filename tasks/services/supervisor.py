@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from threading import Event
 from urllib.error import URLError
@@ -234,7 +235,7 @@ def is_healthy(url: str, password: str = "") -> bool:
         request = Request(url, headers=basic_authentication(password))  # noqa: S310 - our own http addresses
         with urlopen(request, timeout=2) as reply:  # noqa: S310 - our own http addresses
             return bool(reply.status == 200)  # noqa: PLR2004 - HTTP OK
-    except (URLError, OSError, ValueError):
+    except (URLError, OSError, ValueError, HTTPException):
         return False
 
 

@@ -343,6 +343,19 @@ def test_the_end_of_the_terminal_stops_up_unless_it_was_started_with_nohup(befor
         signal.signal(signal.SIGHUP, former)
 
 
+def test_a_port_whose_answers_are_no_http_is_not_healthy() -> None:
+    with socket.create_server((HOST, 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"no HTTP\r\n\r\n")
+
+        Thread(target=answer, daemon=True).start()
+        assert not is_healthy(f"http://{HOST}:{server.getsockname()[1]}/")
+
+
 def test_a_proxy_is_not_asked_for_servers_of_this_machine(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else `up` and the server of a run do not start where `http_proxy` is set, and the proxy reads the password."""
     url, nobody = f"http://127.0.0.1:{pages}/health", "http://127.0.0.1:9"
