@@ -45,13 +45,13 @@ BARE = {"PREFECT_UI_ENABLED": "false", "PREFECT__SERVER_EPHEMERAL": "1", "PREFEC
 
 @contextmanager
 def local_server(meanwhile: Iterable[str] = ()) -> Iterator[None]:
-    """Start a temporary server while the body runs, and wait until it answers; do nothing if there is a server.
+    """Start a temporary server, run the body meanwhile, and wait until it answers; do nothing if there is a server.
 
     Args:
         meanwhile: modules to import after the body for as long as the server does not answer.
 
     Raises:
-        ServiceNotStarted: it exited, or did not answer in time.
+        ServiceNotStarted: it exited, or did not answer in time after the body.
     """
     settings = Settings()
     use_server(settings)
@@ -85,7 +85,7 @@ def local_server(meanwhile: Iterable[str] = ()) -> Iterator[None]:
 
 
 def ask_until_answer(service: Service, process: "subprocess.Popen[bytes]", answers: Event) -> None:
-    """Ask a service until it answers or has ended; Prefect's takes 0.5 s for its first answer."""
+    """Ask a service until it answers or has ended; Prefect's builds its routes for its first answer, in 0.5 s."""
     while process.poll() is None:
         if is_healthy(service.health_url):
             answers.set()

@@ -16,16 +16,21 @@ def test_a_run_ends_while_the_thread_of_its_heartbeats_sleeps() -> None:
         """Any flow."""
 
     threads: list[threading.Thread] = []
+    sent = threading.Event()
+
+    def emit(*_: object) -> None:
+        threads.append(threading.current_thread())
+        sent.set()
+
     engine = SimpleNamespace(
         heartbeat_seconds=30,
         flow_run=None,
         logger=logging.getLogger("heartbeats"),
         _build_heartbeat_event_template=lambda: ({}, []),
-        _emit_flow_run_heartbeat=lambda *_: threads.append(threading.current_thread()),
+        _emit_flow_run_heartbeat=emit,
     )
     with flow_engine._send_heartbeats(engine):  # type: ignore[arg-type]
-        while not threads:
-            pass
+        assert sent.wait(10)
     (thread,) = threads
     assert thread.is_alive()  # it sleeps for a second; Prefect would have waited for its end
     thread.join(10)

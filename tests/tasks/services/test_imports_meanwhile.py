@@ -30,15 +30,20 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("started")
 def test_modules_are_imported_until_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
         (tmp_path / f"{name}.py").write_text("", encoding="utf-8")
     (tmp_path / "imported_second.py").write_text(f"import {ANSWERING}\n{ANSWERING}.event.set()\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
 
+    asking = Event()
+
     def ask(_service: object, _process: object, answers: Event) -> None:
         monkeypatch.setitem(sys.modules, ANSWERING, SimpleNamespace(event=answers))  # type: ignore[arg-type]
+        asking.set()
 
     monkeypatch.setattr(prefect_server, "ask_until_answer", ask)
     with local_server(MODULES):
+        assert asking.wait(10)
         assert not set(MODULES) & sys.modules.keys()
     assert [name for name in MODULES if name in sys.modules] == ["imported_first", "imported_second"]
 
