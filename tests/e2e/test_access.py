@@ -34,14 +34,14 @@ def preflight(address: str, origin: str) -> str | None:
 def test_without_the_password_prefect_changes_and_starts_nothing(up: Up, tmp_path: Path) -> None:
     """With pull steps of one's own a deployment is a shell: at version 0.1 any user and any web page had it."""
     assert stat.S_IMODE((up.home / "data" / "up.password").stat().st_mode) == 0o600
-    before, runs = up.deployment("monitor"), up.runs("monitor")
+    before, runs = up.deployment("monitor"), up.unscheduled_runs("monitor")
     address = f"{up.api}/deployments/{before['id']}"
     steps = [{"prefect.deployments.steps.run_shell_script": {"script": f"touch {tmp_path}/planted"}}]
     for headers in ({}, WRONG):
         assert answer_of(address, {"pull_steps": steps}, "PATCH", headers)[0] == 401
         assert answer_of(f"{address}/create_flow_run", {}, headers=headers)[0] == 401
     assert up.deployment("monitor")["pull_steps"] == before["pull_steps"]
-    assert [run["id"] for run in up.runs("monitor")] == [run["id"] for run in runs]
+    assert up.unscheduled_runs("monitor") == runs
 
 
 def test_pages_of_other_origins_and_foreign_hosts_are_refused(up: Up) -> None:

@@ -29,10 +29,6 @@ def open_form(up: Up, page: Page, ui: str, deployment: str) -> None:
     expect(page.get_by_text("Parameters", exact=True).first).to_be_visible()
 
 
-def by_hand(up: Up, deployment: str) -> set[str]:
-    return {run["id"] for run in up.runs(deployment) if not run["auto_scheduled"]}
-
-
 @pytest.fixture(scope="module")
 def quick(up: Up, signed_in: BrowserContext) -> dict:
     """A retrain that was started in the quick form of the V1 UI, with another number of epochs and a name."""
@@ -128,7 +124,7 @@ def test_the_form_of_a_panel_shows_its_fields_and_refuses_a_home_of_one_series(u
 
 @pytest.mark.parametrize("ui", UIS)
 def test_the_full_form_starts_with_the_source_and_refuses_a_value_out_of_range(up: Up, page: Page, ui: str) -> None:
-    before = by_hand(up, "retrain")
+    before = up.unscheduled_runs("retrain")
     open_form(up, page, ui, "retrain/retrain")
     titles = ("Source", "Window", "Training", "Folds", "Network", "Promotion", "Data checks")
     boxes = [page.get_by_text(f"{title} (Optional)", exact=True).first.bounding_box() for title in titles]
@@ -142,7 +138,7 @@ def test_the_full_form_starts_with_the_source_and_refuses_a_value_out_of_range(u
     else:
         shown = field(page, ui, "Epochs (Optional)").evaluate("field => field.validationMessage")
         assert "less than or equal to 10000" in shown
-    assert by_hand(up, "retrain") == before
+    assert up.unscheduled_runs("retrain") == before
 
 
 def is_paused(up: Up, run: dict) -> bool:

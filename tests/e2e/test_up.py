@@ -88,19 +88,14 @@ def test_the_form_of_hourly_bars_shows_their_preset(up: Up, page: Page) -> None:
     expect(page.get_by_label("Test Bars (Optional)")).to_have_value("10000")
 
 
-def asked_for_by_hand(up: Up) -> set[str]:
-    """Return the retrains that somebody asked for; those that the schedule plans meanwhile are not among them."""
-    return {run["id"] for run in up.runs("retrain") if not run["auto_scheduled"]}
-
-
 def test_a_value_out_of_range_starts_nothing(up: Up, page: Page) -> None:
-    asked_for = asked_for_by_hand(up)
+    asked_for = up.unscheduled_runs("retrain")
     open_form(up, page)
     page.get_by_label("Epochs (Optional)").fill("100000")
     page.get_by_role("button", name="Submit").click()
     said = page.get_by_label("Epochs (Optional)").evaluate("field => field.validationMessage")
     assert "less than or equal to 10000" in said
-    assert asked_for_by_hand(up) == asked_for
+    assert up.unscheduled_runs("retrain") == asked_for
 
 
 def test_the_submitted_run_completes_and_keeps_its_name(retrained: dict) -> None:
@@ -300,10 +295,6 @@ def test_mlflow_serves_the_champion_and_refuses_what_is_no_question(up: Up, retr
         serving.wait(PATIENCE_SECONDS)
 
 
-def retrains_besides(up: Up, before: set[str]) -> list[dict]:
-    return [run for run in up.runs("retrain") if run["id"] not in before and not run["auto_scheduled"]]
-
-
 def events(up: Up, name: str) -> list[dict]:
     return up.ask("/events/filter", {"filter": {"event": {"name": [name]}}})["events"]
 
@@ -335,22 +326,22 @@ def wait_for_automations(up: Up) -> None:
 
 def one_retrain_follows(up: Up, before: set[str]) -> None:
     """Wait for the retrain that an alarm starts; a further alarm at once starts none."""
-    started = wait_for(lambda: retrains_besides(up, before))
+    started = wait_for(lambda: up.unscheduled_runs("retrain") - before)
     script = (
         "from tasks.services.events import emit_event_for\n"
         "emit_event_for('riseorfall.champion.broken', 'BTC-USD-1d', 'planted')\n"
     )
     environment = os.environ | {"PREFECT_API_URL": up.api, "PREFECT_API_AUTH_STRING": up.password}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
-    assert up.finished(started[0]["id"])["state_type"] == "COMPLETED"
+    assert up.finished(started.pop())["state_type"] == "COMPLETED"
     wait_for(lambda: events(up, "riseorfall.champion.broken"))
     wait_for_automations(up)
-    assert len(retrains_besides(up, before)) == 1
+    assert len(up.unscheduled_runs("retrain") - before) == 1
 
 
 def test_planted_drift_is_told_once_and_starts_one_retrain(up: Up, retrained: dict) -> None:
     assert retrained["state_type"] == "COMPLETED"
-    before = {run["id"] for run in up.runs("retrain")}
+    before = up.unscheduled_runs("retrain")
     plant_drift(up.home)
     assert "**drifted** (new)" in monitored(up)
     one_retrain_follows(up, before)
@@ -369,7 +360,7 @@ def test_planted_degradation_is_told_to_the_block_and_starts_one_retrain(up: Up,
         subprocess.run([sys.executable, "-c", SAVE_BLOCK, receiver.address], env=with_password, check=True)
         command = Path(sys.executable).with_name("riseorfall")
         subprocess.run([command, "automations"], env=environment, check=True)
-        before = {run["id"] for run in up.runs("retrain")}
+        before = up.unscheduled_runs("retrain")
         plant_degradation(up.home)
         assert "**degraded** (new)" in monitored(up)
         one_retrain_follows(up, before)

@@ -119,6 +119,10 @@ class Up:
             body["flow_runs"] = {"state": {"type": {"any_": list(state["types"])}}}
         return list(self.ask("/flow_runs/filter", body))
 
+    def unscheduled_runs(self, name: str) -> set[str]:
+        """The runs that somebody or an automation asked for; those that the schedule plans meanwhile are left out."""
+        return {run["id"] for run in self.runs(name) if not run["auto_scheduled"]}
+
     def finished(self, run_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait for the end of a run."""
 
