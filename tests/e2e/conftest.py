@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from running_up import PATIENCE_SECONDS, Up, free_ports, launch
+from running_up import PATIENCE_SECONDS, SCHEDULES, Up, free_ports, launch
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
@@ -38,7 +38,7 @@ def ports() -> dict[str, int]:
 def up(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[Up]:
     """One `up` on ports of its own, whose bars are fetched every minute; stopped by SIGTERM at the end."""
     words = [word for name, port in ports.items() for word in (name, str(port))]
-    running = launch(tmp_path_factory.mktemp("up"), *words, "--schedule.ingest-cron", "* * * * *")
+    running = launch(tmp_path_factory.mktemp("up"), *words, *SCHEDULES)
     yield running
     if running.process.poll() is None:
         running.process.send_signal(signal.SIGTERM)
@@ -49,6 +49,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Itera
 def browser() -> Iterator[Browser]:
     with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        opened.on("context", lambda context: context.set_default_timeout(PATIENCE_SECONDS * 1000))
         yield opened
         opened.close()
 
@@ -57,7 +58,6 @@ def browser() -> Iterator[Browser]:
 def signed_in(up: Up, browser: Browser) -> BrowserContext:
     """A browser in which somebody has typed the password that `up --show-password` prints, once."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(PATIENCE_SECONDS * 1000)
     command = [Path(sys.executable).with_name("riseorfall"), "up", "--show-password"]
     environment = os.environ | {"RISEORFALL_HOME": str(up.home)}
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

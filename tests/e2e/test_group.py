@@ -6,12 +6,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running_up import Up, wait_for
+from running_up import RETRAIN_SECONDS, Up, wait_for
 from series_files import write_series
 
 pytestmark = pytest.mark.e2e
-
-SLOW_SECONDS = 900.0  # on two cores that others use as well
 
 RECIPE = {
     "window": {"lookback_bars": 5},
@@ -43,7 +41,7 @@ def test_a_killed_process_costs_the_series_that_was_running(up: Up, tmp_path: Pa
     started = up.finished(up.start("retrain_all", {"sources": sources, **RECIPE})["id"])
     assert started["state_type"] == "COMPLETED", started["state"]
     (first,) = groups(up)
-    wait_for(lambda: running(up, first["id"], "retrain BBB-USD 1d"), SLOW_SECONDS)
+    wait_for(lambda: running(up, first["id"], "retrain BBB-USD 1d"), RETRAIN_SECONDS)
     killed = processes(first["id"])
     for process in killed:
         os.kill(process.pid, signal.SIGKILL)
@@ -52,7 +50,7 @@ def test_a_killed_process_costs_the_series_that_was_running(up: Up, tmp_path: Pa
     crashed = up.finished(first["id"])
     assert crashed["state_type"] == "CRASHED"
     rest = wait_for(lambda: [run for run in groups(up) if run["id"] != first["id"]])
-    ended = up.finished(rest[0]["id"], SLOW_SECONDS)
+    ended = up.finished(rest[0]["id"], RETRAIN_SECONDS)
     assert (ended["name"], ended["state_type"]) == ("retrain group: CCC-USD 1d", "FAILED")
     assert ended["state"]["message"] == "2 of 3 series completed; not completed: BBB-USD 1d"
     names = {run["name"]: run["state_name"] for each in (first, ended) for run in children(up, each["id"])}

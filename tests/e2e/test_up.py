@@ -17,7 +17,17 @@ from kept_pictures import picture
 from planted import plant_degradation, plant_drift
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from receiver import Receiver
-from running_up import PATIENCE_SECONDS, Up, answer_of, free_ports, launch, submit, wait_for
+from running_up import (
+    PATIENCE_SECONDS,
+    RETRAIN_SECONDS,
+    SCHEDULES,
+    Up,
+    answer_of,
+    free_ports,
+    launch,
+    submit,
+    wait_for,
+)
 
 from model.bars import Series
 from model.presets import HOURLY
@@ -56,7 +66,7 @@ def retrained(up: Up, signed_in: BrowserContext) -> dict:
     run = submit(page)
     page.close()
     assert run["parameters"]["training"]["epochs"] == 3
-    return up.finished(run["id"])
+    return up.finished(run["id"], RETRAIN_SECONDS)
 
 
 def test_the_link_that_up_prints_lists_the_deployments_that_retrain(up: Up, page: Page) -> None:
@@ -129,7 +139,6 @@ def test_mlflow_opens_the_runs_with_our_columns_in_a_browser_that_has_never_been
 ) -> None:
     """At version 0.1 `/` was an introduction to language models, and an experiment opened on its (empty) traces."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE_SECONDS * 1000)
     page.goto(up.address("MLflow"))
     expect(page).to_have_url(re.compile(r"#/experiments/\d+/runs\?workflowType=machine_learning&viewStateShareKey="))
     expect(page.get_by_text("2019-10-17 v1 promoted").first).to_be_visible()
@@ -333,7 +342,7 @@ def one_retrain_follows(up: Up, before: set[str]) -> None:
     )
     environment = os.environ | {"PREFECT_API_URL": up.api, "PREFECT_API_AUTH_STRING": up.password}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
-    assert up.finished(started.pop())["state_type"] == "COMPLETED"
+    assert up.finished(started.pop(), RETRAIN_SECONDS)["state_type"] == "COMPLETED"
     wait_for(lambda: events(up, "riseorfall.champion.broken"))
     wait_for_automations(up)
     assert len(up.unscheduled_runs("retrain") - before) == 1
@@ -371,12 +380,14 @@ def test_planted_degradation_is_told_to_the_block_and_starts_one_retrain(up: Up,
 
 
 def test_up_twice_says_what_runs(up: Up) -> None:
-    command = Path(sys.executable).with_name("riseorfall")
-    done = subprocess.run(
-        [command, "up"], env=os.environ | {"RISEORFALL_HOME": str(up.home)}, capture_output=True, text=True, check=False
-    )
-    assert "already running" in done.stderr
-    assert f"{up.address('Prefect')}, answers" in done.stderr
+    command = [Path(sys.executable).with_name("riseorfall"), "up"]
+    environment = os.environ | {"RISEORFALL_HOME": str(up.home)}
+
+    def said() -> str:
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stderr
+
+    assert "already running" in said()
+    wait_for(lambda: f"{up.address('Prefect')}, answers" in said())  # a busy server answers too late
 
 
 def test_a_part_that_dies_is_started_again(up: Up) -> None:
@@ -394,7 +405,7 @@ def test_after_sigkill_the_interrupted_run_is_marked_and_the_schedule_goes_on(
     up.process.wait()
     words = [word for name, port in ports.items() for word in (name, str(port))]
     password = up.password
-    again = launch(up.home, *words, "--schedule.ingest-cron", "* * * * *")
+    again = launch(up.home, *words, *SCHEDULES)
     up.process, up.output = again.process, again.output
     assert up.password == password
     open_form(up, page)  # without a second login

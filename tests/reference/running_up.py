@@ -10,6 +10,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ SHADOWS = (
 )  # modules that no process of `up` may take from here
 DONE = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PATIENCE_SECONDS = 240
+RETRAIN_SECONDS = 900  # of a retrain on two cores that others use as well
+LATER = f"10 {(datetime.now(UTC).hour + 12) % 24} * * *"  # a run at midnight would be one more in the middle of a test
+DAILY = ("predict", "retrain", "monitor", "housekeeping")
+SCHEDULES = ["--schedule.ingest-cron=* * * * *", *(f"--schedule.{name}-cron={LATER}" for name in DAILY)]
 
 
 def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
@@ -91,7 +96,7 @@ class Up:
     ) -> Any:
         """Send a request to the Prefect server; an error answer comes back as (code, text).
 
-        A 503 is repeated, as Prefect's own client repeats it: the server's SQLite database was locked.
+        An error of the server is repeated: its SQLite database was locked, or all of its connections to it were in use.
         """
         content = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} | self.credentials
@@ -102,7 +107,7 @@ class Up:
                 with urlopen(request, timeout=PATIENCE_SECONDS) as reply:
                     return json.loads(reply.read() or "null")
             except HTTPError as error:
-                if error.code != 503 or time.monotonic() > limit:
+                if error.code < HTTPStatus.INTERNAL_SERVER_ERROR or time.monotonic() > limit:
                     return error.code, error.read().decode()
                 time.sleep(1)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running_up import PATIENCE_SECONDS, answer_of
+from running_up import PATIENCE_SECONDS, answer_of, wait_for
 
 from tasks.services.supervisor import is_healthy
 
@@ -83,6 +83,6 @@ def test_other_users_and_web_pages_are_refused(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_no_server(tmp_path: Path) -> None:
     with run(tmp_path, "wait") as (process, address):
-        assert is_healthy(f"{address}/health")
+        wait_for(lambda: is_healthy(f"{address}/health"))
         process.send_signal(signal.SIGKILL)
     ends(address)

@@ -44,7 +44,7 @@ def free_ports(count: int) -> list[int]:
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1):
+        with urllib.request.urlopen(url, timeout=10):
             return True
     except urllib.error.HTTPError:
         return True
