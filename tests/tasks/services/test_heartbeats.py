@@ -4,8 +4,10 @@ import logging
 import threading
 from types import SimpleNamespace
 
+import pytest
 from prefect import flow, flow_engine
 
+from tasks.services.heartbeats import end_without_waiting
 from tasks.services.prefect_run_page import readable
 
 
@@ -36,3 +38,15 @@ def test_a_run_ends_while_the_thread_of_its_heartbeats_sleeps() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert len(threads) == 1
+
+
+def test_a_prefect_without_the_option_or_the_function_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(engine: object) -> None:
+        """Send heartbeats, without `join_on_exit`."""
+
+    monkeypatch.setattr(flow_engine, "_send_heartbeats", send)
+    end_without_waiting()
+    assert flow_engine._send_heartbeats is send  # type: ignore[comparison-overlap]
+    monkeypatch.delattr(flow_engine, "_send_heartbeats")
+    end_without_waiting()
+    assert not hasattr(flow_engine, "_send_heartbeats")
